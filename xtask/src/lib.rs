@@ -1,0 +1,3 @@
+//! Chores of this repository that deserve more than a shell line.
+
+pub mod codegen;

@@ -1,1 +1,3 @@
-//! (to be written)
+//! The node: configuration, channels, services, operations.
+
+pub mod config;

@@ -1,0 +1,630 @@
+//! The typed configuration of a peer: the tree of core.yaml with its names in Rust's spelling.
+//!
+//! `Default` gives what Fabric's code assumes where a key is absent, which is not always what its
+//! sample core.yaml says (for instance, block gossip is on where the key is missing and off in the
+//! sample file of v3). Host names stay unresolved strings of the form `host:port`; paths are
+//! absolute or relative to the folder of core.yaml, already joined.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration of a peer, immutable after loading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerConfig {
+    /// The core.yaml that was read; relative paths in it count from its folder.
+    pub config_file: PathBuf,
+    /// `peer.id`: a name for this peer in logs.
+    pub id: String,
+    /// `peer.networkId`: separates networks that share a host.
+    pub network_id: String,
+    /// `peer.listenAddress`: where the gRPC server listens.
+    pub listen_address: String,
+    /// The address that other peers of the organisation reach this peer at: `peer.address` after
+    /// Fabric's rule for unspecified hosts and `peer.addressAutoDetect`.
+    pub address: String,
+    /// `peer.chaincodeListenAddress`, if given.
+    pub chaincode_listen_address: Option<String>,
+    /// `peer.chaincodeAddress`, if given.
+    pub chaincode_address: Option<String>,
+    /// `peer.gateway`.
+    pub gateway: GatewayConfig,
+    /// `peer.keepalive`.
+    pub keepalive: KeepaliveConfig,
+    /// `peer.gossip`.
+    pub gossip: GossipConfig,
+    /// `peer.tls`.
+    pub tls: TlsConfig,
+    /// `peer.authentication.timewindow`: how far a proposal's timestamp may be from our clock.
+    pub authentication_time_window: Duration,
+    /// `peer.fileSystemPath`: root of everything that the peer stores.
+    pub file_system_path: PathBuf,
+    /// `peer.mspConfigPath`, `peer.localMspId`, `peer.localMspType`.
+    pub local_msp: LocalMspConfig,
+    /// `peer.BCCSP`.
+    pub bccsp: BccspConfig,
+    /// `peer.client.connTimeout`: how long the command line waits for a connection.
+    pub client_conn_timeout: Duration,
+    /// `peer.deliveryclient`.
+    pub delivery_client: DeliveryClientConfig,
+    /// `peer.discovery`.
+    pub discovery: DiscoveryConfig,
+    /// `peer.limits.concurrency`.
+    pub limits: LimitsConfig,
+    /// `peer.connectiontimeout`: limit for a TLS handshake with the gRPC server.
+    pub connection_timeout: Duration,
+    /// `peer.maxRecvMsgSize`, bytes.
+    pub max_recv_msg_size: usize,
+    /// `peer.maxSendMsgSize`, bytes.
+    pub max_send_msg_size: usize,
+    /// `peer.validatorPoolSize`: transactions validated at once; the number of cores if absent.
+    pub validator_pool_size: usize,
+    /// `peer.handlers.authFilters`: names of the filters in front of the endorser, in order.
+    pub auth_filters: Vec<String>,
+    /// `peer.profile`: the address of the profiling server, if enabled.
+    pub profile_listen_address: Option<String>,
+    /// `chaincode`.
+    pub chaincode: ChaincodeConfig,
+    /// `ledger`.
+    pub ledger: LedgerConfig,
+    /// `operations`.
+    pub operations: OperationsConfig,
+    /// `metrics`.
+    pub metrics: MetricsConfig,
+}
+
+/// `peer.gateway`: the service that client libraries of Fabric 2.4 and later use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Whether the service is offered.
+    pub enabled: bool,
+    /// How long to wait for endorsements of other peers.
+    pub endorsement_timeout: Duration,
+    /// How long to wait for ordering nodes.
+    pub broadcast_timeout: Duration,
+    /// How long to wait for a connection.
+    pub dial_timeout: Duration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endorsement_timeout: Duration::from_secs(10),
+            broadcast_timeout: Duration::from_secs(10),
+            dial_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Interval and timeout of HTTP/2 pings on connections that we opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKeepalive {
+    /// Ping after this time without activity.
+    pub interval: Duration,
+    /// Close if no answer comes within this time.
+    pub timeout: Duration,
+}
+
+impl Default for ClientKeepalive {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// `peer.keepalive`: HTTP/2 pings of the server and of both kinds of client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepaliveConfig {
+    /// The server pings a client after this time without activity.
+    pub interval: Duration,
+    /// The server closes if no answer comes within this time.
+    pub timeout: Duration,
+    /// A client that pings more often than this is disconnected.
+    pub min_interval: Duration,
+    /// Connections to other peers.
+    pub client: ClientKeepalive,
+    /// Connections to ordering nodes.
+    pub delivery_client: ClientKeepalive,
+}
+
+impl Default for KeepaliveConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2 * 60 * 60),
+            timeout: Duration::from_secs(20),
+            min_interval: Duration::from_secs(60),
+            client: ClientKeepalive::default(),
+            delivery_client: ClientKeepalive::default(),
+        }
+    }
+}
+
+/// `peer.gossip`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GossipConfig {
+    /// Peers of the own organisation to connect to at the start.
+    pub bootstrap: Vec<String>,
+    /// Whether the organisation elects its leader.
+    pub use_leader_election: bool,
+    /// Whether this peer is a leader by decree.
+    pub org_leader: bool,
+    /// How often the membership is compared with that of the last look, for the log.
+    pub membership_tracker_interval: Duration,
+    /// The endpoint told to peers of the own organisation: `peer.gossip.endpoint`, or else the
+    /// peer's address.
+    pub endpoint: String,
+    /// The endpoint told to other organisations; without one they do not learn of this peer.
+    pub external_endpoint: Option<String>,
+    /// How many recent blocks the pull store keeps.
+    pub max_block_count_to_store: usize,
+    /// A batch of messages leaves at the latest after this time.
+    pub max_propagation_burst_latency: Duration,
+    /// A batch leaves when it has this many messages.
+    pub max_propagation_burst_size: usize,
+    /// How often a message is pushed.
+    pub propagate_iterations: usize,
+    /// How many peers a message is pushed to.
+    pub propagate_peer_num: usize,
+    /// Time between two pull rounds.
+    pub pull_interval: Duration,
+    /// How many peers a pull round asks.
+    pub pull_peer_num: usize,
+    /// Time between two requests for state information.
+    pub request_state_info_interval: Duration,
+    /// Time between two announcements of our own state.
+    pub publish_state_info_interval: Duration,
+    /// How long the certificate is part of alive messages, from the start.
+    pub publish_cert_period: Duration,
+    /// Accepted for compatibility: blocks are always verified, as in Fabric, which does not use
+    /// this key either.
+    pub skip_block_verification: bool,
+    /// Limit for dialing a peer.
+    pub dial_timeout: Duration,
+    /// Limit for the handshake with a peer.
+    pub conn_timeout: Duration,
+    /// Messages received from one peer that may wait.
+    pub recv_buff_size: usize,
+    /// Messages to one peer that may wait.
+    pub send_buff_size: usize,
+    /// How long a pull round collects digests.
+    pub digest_wait_time: Duration,
+    /// How long a responder remembers the nonce of a hello.
+    pub request_wait_time: Duration,
+    /// How long a pull round waits for the items that it asked for.
+    pub response_wait_time: Duration,
+    /// Time between two alive messages of ours.
+    pub alive_time_interval: Duration,
+    /// A peer not heard of for this long counts as dead.
+    pub alive_expiration_timeout: Duration,
+    /// Time between two attempts to reach dead peers.
+    pub reconnect_interval: Duration,
+    /// Attempts to reach a bootstrap peer or anchor peer.
+    pub max_connection_attempts: usize,
+    /// Alive messages are forgotten after this many times the expiration timeout.
+    pub msg_expiration_factor: u32,
+    /// `peer.gossip.election`.
+    pub election: ElectionConfig,
+    /// `peer.gossip.pvtData`.
+    pub pvt_data: PvtDataConfig,
+    /// `peer.gossip.state`.
+    pub state: StateTransferConfig,
+}
+
+impl GossipConfig {
+    /// How often Fabric looks for peers whose alive messages have expired: a tenth of the timeout.
+    #[must_use]
+    pub fn alive_expiration_check_interval(&self) -> Duration {
+        self.alive_expiration_timeout / 10
+    }
+
+    /// How long leadership messages are kept: ten times the leader's alive threshold.
+    #[must_use]
+    pub fn leadership_expiration(&self) -> Duration {
+        self.election.leader_alive_threshold.saturating_mul(10)
+    }
+}
+
+impl Default for GossipConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            use_leader_election: false,
+            org_leader: false,
+            membership_tracker_interval: Duration::from_secs(5),
+            endpoint: String::new(),
+            external_endpoint: None,
+            max_block_count_to_store: 10,
+            max_propagation_burst_latency: Duration::from_millis(10),
+            max_propagation_burst_size: 10,
+            propagate_iterations: 1,
+            propagate_peer_num: 3,
+            pull_interval: Duration::from_secs(4),
+            pull_peer_num: 3,
+            request_state_info_interval: Duration::from_secs(4),
+            publish_state_info_interval: Duration::from_secs(4),
+            publish_cert_period: Duration::from_secs(10),
+            skip_block_verification: false,
+            dial_timeout: Duration::from_secs(3),
+            conn_timeout: Duration::from_secs(2),
+            recv_buff_size: 20,
+            send_buff_size: 20,
+            digest_wait_time: Duration::from_millis(1000),
+            request_wait_time: Duration::from_millis(1500),
+            response_wait_time: Duration::from_millis(2000),
+            alive_time_interval: Duration::from_secs(5),
+            alive_expiration_timeout: Duration::from_secs(25),
+            reconnect_interval: Duration::from_secs(25),
+            max_connection_attempts: 120,
+            msg_expiration_factor: 20,
+            election: ElectionConfig::default(),
+            pvt_data: PvtDataConfig::default(),
+            state: StateTransferConfig::default(),
+        }
+    }
+}
+
+/// `peer.gossip.election`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElectionConfig {
+    /// How long to wait for a stable membership at the start.
+    pub startup_grace_period: Duration,
+    /// How often the membership is sampled in that time.
+    pub membership_sample_interval: Duration,
+    /// Without a declaration for this long, the leader counts as gone.
+    pub leader_alive_threshold: Duration,
+    /// Time between a proposal and the declaration.
+    pub leader_election_duration: Duration,
+}
+
+impl Default for ElectionConfig {
+    fn default() -> Self {
+        Self {
+            startup_grace_period: Duration::from_secs(15),
+            membership_sample_interval: Duration::from_secs(1),
+            leader_alive_threshold: Duration::from_secs(10),
+            leader_election_duration: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `peer.gossip.pvtData`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PvtDataConfig {
+    /// How long to look for the private data of a block before it is committed without.
+    pub pull_retry_threshold: Duration,
+    /// How far behind the ledger's height the transient store keeps private data, in blocks.
+    pub transientstore_max_block_retention: u64,
+    /// How long to wait for acknowledgements of a push.
+    pub push_ack_timeout: Duration,
+    /// Private data that expires within this many blocks is not pulled.
+    pub btl_pull_margin: u64,
+    /// Missing items that one reconciliation asks for.
+    pub reconcile_batch_size: usize,
+    /// Pause between two reconciliations.
+    pub reconcile_sleep_interval: Duration,
+    /// Whether missing private data is looked for after the commit.
+    pub reconciliation_enabled: bool,
+    /// Whether private data of invalid transactions is left to reconciliation.
+    pub skip_pulling_invalid_transactions_during_commit: bool,
+    /// Peers that must get private data of the own implicit collection at endorsement.
+    pub implicit_required_peer_count: u32,
+    /// Peers that are sent private data of the own implicit collection at endorsement.
+    pub implicit_max_peer_count: u32,
+}
+
+impl Default for PvtDataConfig {
+    fn default() -> Self {
+        Self {
+            pull_retry_threshold: Duration::ZERO,
+            transientstore_max_block_retention: 20_000,
+            push_ack_timeout: Duration::ZERO,
+            btl_pull_margin: 10,
+            reconcile_batch_size: 10,
+            reconcile_sleep_interval: Duration::from_secs(60),
+            reconciliation_enabled: false,
+            skip_pulling_invalid_transactions_during_commit: false,
+            implicit_required_peer_count: 0,
+            implicit_max_peer_count: 1,
+        }
+    }
+}
+
+/// `peer.gossip.state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateTransferConfig {
+    /// Whether gaps are filled by asking peers for blocks.
+    pub enabled: bool,
+    /// How often to look for a gap.
+    pub check_interval: Duration,
+    /// How long to wait for an answer.
+    pub response_timeout: Duration,
+    /// Blocks in one request.
+    pub batch_size: u64,
+    /// Size of the buffer that brings blocks into order; it holds up to twice this many.
+    pub block_buffer_size: usize,
+    /// Attempts for one request.
+    pub max_retries: u32,
+    /// Requests of other peers that may wait.
+    pub channel_size: usize,
+}
+
+impl Default for StateTransferConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            check_interval: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(3),
+            batch_size: 10,
+            block_buffer_size: 20,
+            max_retries: 3,
+            channel_size: 100,
+        }
+    }
+}
+
+/// A certificate and its private key, PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPairFiles {
+    /// The certificate, with its intermediates if there are any.
+    pub cert_file: PathBuf,
+    /// The private key.
+    pub key_file: PathBuf,
+}
+
+/// `peer.tls`. File contents are read where they are used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Whether the server and all clients use TLS.
+    pub enabled: bool,
+    /// Whether clients of our server must present a certificate.
+    pub client_auth_required: bool,
+    /// `peer.tls.cert.file` and `peer.tls.key.file`; present if TLS is enabled.
+    pub server: Option<KeyPairFiles>,
+    /// `peer.tls.clientCert.file` and `peer.tls.clientKey.file`, or else the server's pair.
+    pub client: Option<KeyPairFiles>,
+    /// `peer.tls.rootcert.file`: trusted for outbound connections besides the channels' MSPs.
+    pub root_cert_file: Option<PathBuf>,
+    /// `peer.tls.clientRootCAs.files`: trusted for inbound connections besides the channels' MSPs.
+    pub client_root_ca_files: Vec<PathBuf>,
+    /// `peer.tls.serverhostoverride`: the name that the command line expects in the server's
+    /// certificate.
+    pub server_host_override: Option<String>,
+    /// `peer.tls.handshakeTimeShift`: the command line checks certificates as if it were this much
+    /// earlier.
+    pub handshake_time_shift: Duration,
+}
+
+/// The peer's own MSP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalMspConfig {
+    /// `peer.localMspId`.
+    pub id: String,
+    /// `peer.mspConfigPath`.
+    pub config_path: PathBuf,
+    /// `peer.localMspType`; only `bccsp` is supported.
+    pub msp_type: String,
+}
+
+/// `peer.BCCSP`: where private keys live. Only the software provider is supported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BccspConfig {
+    /// `SW.FileKeyStore.KeyStore`; the MSP's `keystore` folder if absent.
+    pub key_store: Option<PathBuf>,
+}
+
+/// `peer.deliveryclient`: fetching blocks from ordering nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryClientConfig {
+    /// Whether a leader passes blocks on to the peers of its organisation.
+    pub block_gossip_enabled: bool,
+    /// How long to go on reconnecting.
+    pub reconnect_total_time_threshold: Duration,
+    /// Limit for establishing a connection.
+    pub conn_timeout: Duration,
+    /// The longest pause between two attempts.
+    pub reconnect_backoff_threshold: Duration,
+    /// The shortest pause between two attempts.
+    pub minimal_reconnect_interval: Duration,
+    /// On BFT channels: how long headers may come without their block before the source counts as
+    /// censoring.
+    pub block_censorship_timeout: Duration,
+    /// Addresses of ordering nodes that are reached elsewhere than the channel says.
+    pub address_overrides: Vec<AddressOverride>,
+    /// How to fetch blocks on BFT channels.
+    pub policy: DeliveryPolicy,
+}
+
+impl Default for DeliveryClientConfig {
+    fn default() -> Self {
+        Self {
+            block_gossip_enabled: true,
+            reconnect_total_time_threshold: Duration::from_secs(60 * 60),
+            conn_timeout: Duration::from_secs(3),
+            reconnect_backoff_threshold: Duration::from_secs(60 * 60),
+            minimal_reconnect_interval: Duration::from_millis(100),
+            block_censorship_timeout: Duration::from_secs(30),
+            address_overrides: Vec::new(),
+            policy: DeliveryPolicy::Cluster,
+        }
+    }
+}
+
+/// One entry of `peer.deliveryclient.addressOverrides`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressOverride {
+    /// The address in the channel configuration.
+    pub from: String,
+    /// The address to use instead.
+    pub to: String,
+    /// PEM file with the TLS roots of the new address; the organisation's if absent.
+    pub ca_certs_file: Option<PathBuf>,
+}
+
+/// `peer.deliveryclient.policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryPolicy {
+    /// Trust one ordering node, as on CFT channels.
+    Simple,
+    /// On BFT channels, watch the headers of other ordering nodes.
+    Cluster,
+}
+
+/// `peer.discovery`: the service discovery endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiscoveryConfig {
+    /// Whether the service is offered.
+    pub enabled: bool,
+    /// Whether verdicts on clients are cached.
+    pub auth_cache_enabled: bool,
+    /// Size of that cache.
+    pub auth_cache_max_size: usize,
+    /// Share of the cache that a purge leaves.
+    pub auth_cache_purge_retention_ratio: f64,
+    /// Whether members who are no admins may ask outside of a channel.
+    pub org_members_allowed_access: bool,
+}
+
+/// `peer.limits.concurrency`: requests served at once; 0 is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Endorser service.
+    pub endorser_service: usize,
+    /// Deliver service.
+    pub deliver_service: usize,
+    /// Gateway service.
+    pub gateway_service: usize,
+}
+
+/// `chaincode`, as far as a peer without Docker has a use for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChaincodeConfig {
+    /// `chaincode.mode` is `dev`: chaincodes are started by hand.
+    pub dev_mode: bool,
+    /// Limit for one invocation.
+    pub execute_timeout: Duration,
+    /// Limit for building a package.
+    pub install_timeout: Duration,
+    /// Limit for the start of a chaincode.
+    pub startup_timeout: Duration,
+    /// Pings to chaincodes; none if zero.
+    pub keepalive: Duration,
+    /// Names of the enabled system chaincodes.
+    pub system: Vec<String>,
+    /// `chaincode.externalBuilders`.
+    pub external_builders: Vec<ExternalBuilder>,
+}
+
+/// One entry of `chaincode.externalBuilders`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalBuilder {
+    /// Its name.
+    pub name: String,
+    /// The folder with its `bin`.
+    pub path: PathBuf,
+    /// Environment variables that its programs see.
+    pub propagate_environment: Vec<String>,
+}
+
+/// `ledger`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// `ledger.state.stateDatabase`.
+    pub state_database: StateDatabase,
+    /// `ledger.state.totalQueryLimit`: records that one query returns at most.
+    pub total_query_limit: u32,
+    /// `ledger.history.enableHistoryDatabase`.
+    pub history_enabled: bool,
+    /// `ledger.snapshots.rootDir`.
+    pub snapshots_root_dir: PathBuf,
+    /// `ledger.pvtdataStore.collElgProcMaxDbBatchSize`.
+    pub coll_elg_proc_max_db_batch_size: u32,
+    /// `ledger.pvtdataStore.collElgProcDbBatchesInterval`, milliseconds.
+    pub coll_elg_proc_db_batches_interval: Duration,
+    /// `ledger.pvtdataStore.deprioritizedDataReconcilerInterval`.
+    pub deprioritized_data_reconciler_interval: Duration,
+    /// `ledger.pvtdataStore.purgeInterval`, blocks.
+    pub purge_interval: u64,
+    /// `ledger.pvtdataStore.purgedKeyAuditLogging`.
+    pub purged_key_audit_logging: bool,
+}
+
+/// `ledger.state.stateDatabase`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateDatabase {
+    /// An embedded key-value store (`goleveldb` in Fabric's configuration).
+    Embedded,
+    /// CouchDB.
+    CouchDb(CouchDbConfig),
+}
+
+/// `ledger.state.couchDBConfig`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CouchDbConfig {
+    /// host:port.
+    pub address: String,
+    /// User with read and write access.
+    pub username: String,
+    /// Its password; not part of the debug output.
+    pub password: String,
+    /// Attempts after an error.
+    pub max_retries: u32,
+    /// Attempts after an error at the start.
+    pub max_retries_on_startup: u32,
+    /// Limit for one request.
+    pub request_timeout: Duration,
+    /// Records of one internal query.
+    pub internal_query_limit: u32,
+    /// Records of one bulk update.
+    pub max_batch_update_size: u32,
+    /// Whether to create the `_global_changes` database.
+    pub create_global_changes_db: bool,
+    /// Cache in front of the database, megabytes; 0 is none.
+    pub cache_size_mb: u32,
+}
+
+impl std::fmt::Debug for CouchDbConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CouchDbConfig")
+            .field("address", &self.address)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `operations`: the HTTP endpoint for health, version, log levels and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationsConfig {
+    /// host:port; empty: the endpoint is off, port 0: any free one.
+    pub listen_address: String,
+    /// `operations.tls`, if enabled.
+    pub tls: Option<OperationsTlsConfig>,
+}
+
+/// `operations.tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationsTlsConfig {
+    /// The server's certificate and key.
+    pub server: KeyPairFiles,
+    /// Whether every client must present a certificate.
+    pub client_auth_required: bool,
+    /// PEM files of the CAs that client certificates must come from.
+    pub client_root_ca_files: Vec<PathBuf>,
+}
+
+/// `metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `metrics.provider`.
+    pub provider: MetricsProvider,
+}
+
+/// `metrics.provider`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsProvider {
+    /// No metrics.
+    Disabled,
+    /// `/metrics` of the operations endpoint.
+    Prometheus,
+}

@@ -4,9 +4,11 @@
 //! organisations, a genesis block, a development ordering node and real peers, all on loopback with
 //! real TLS and real files; sends a steady flow of transactions; and watches how each block spreads.
 //!
-//! - [`Options`], [`up`], [`Summary`]: the command.
+//! - [`Options`], [`Summary`]: the command.
+//! - [`material`]: keys and certificates in cryptogen's folders.
 
 mod error;
+pub mod material;
 mod options;
 mod summary;
 

@@ -1,0 +1,264 @@
+//! The folders of one organisation.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::authority::{Authority, Issued};
+use crate::error::{DevnetError, file_error};
+
+/// What an organisation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ordering nodes.
+    Orderer,
+    /// Peers.
+    Peer,
+}
+
+/// What is to be made for one organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Specification {
+    /// What it runs.
+    pub kind: Kind,
+    /// Its name in the channel configuration, such as `Org1`.
+    pub name: String,
+    /// Its MSP id, such as `Org1MSP`.
+    pub msp_id: String,
+    /// Its domain, such as `org1.example.com`.
+    pub domain: String,
+    /// Host names of its nodes, without the domain.
+    pub hosts: Vec<String>,
+    /// Users besides the administrator, named `User1` and so on.
+    pub users: u16,
+}
+
+/// An organisation whose folders have been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    specification: Specification,
+    folder: PathBuf,
+}
+
+/// A folder that holds an MSP.
+pub type MspFolder = PathBuf;
+
+/// The files of one end of TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFolder {
+    /// Certificate, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Certificate of the organisation's TLS CA, PEM.
+    pub authority: PathBuf,
+}
+
+impl Specification {
+    /// The ordering organisation of a development network, with one node.
+    pub fn orderer() -> Self {
+        Self {
+            kind: Kind::Orderer,
+            name: "Orderer".to_owned(),
+            msp_id: "OrdererMSP".to_owned(),
+            domain: "example.com".to_owned(),
+            hosts: vec!["orderer".to_owned()],
+            users: 0,
+        }
+    }
+
+    /// The peer organisation with this number, counted from 1, with one user.
+    pub fn peers(number: u16, peers: u16) -> Self {
+        Self {
+            kind: Kind::Peer,
+            name: format!("Org{number}"),
+            msp_id: format!("Org{number}MSP"),
+            domain: format!("org{number}.example.com"),
+            hosts: (0..peers).map(|peer| format!("peer{peer}")).collect(),
+            users: 1,
+        }
+    }
+}
+
+impl Organization {
+    /// Makes all keys and certificates of an organisation and writes them below `root`, which is
+    /// created; existing material is not overwritten but an error.
+    pub fn write(root: &Path, specification: Specification) -> Result<Self, DevnetError> {
+        let folder = root.join(match specification.kind {
+            Kind::Orderer => "ordererOrganizations",
+            Kind::Peer => "peerOrganizations",
+        });
+        let this = Self {
+            folder: folder.join(&specification.domain),
+            specification,
+        };
+        let domain = &this.specification.domain;
+        let writer = Writer {
+            ca: Authority::new(&format!("ca.{domain}"), domain)?,
+            tls_ca: Authority::new(&format!("tlsca.{domain}"), domain)?,
+            domain,
+        };
+        writer.authority(&this.folder.join("ca"), "ca", &writer.ca)?;
+        writer.authority(&this.folder.join("tlsca"), "tlsca", &writer.tls_ca)?;
+        writer.verifying_msp(&this.msp())?;
+        let role = match this.specification.kind {
+            Kind::Orderer => "orderer",
+            Kind::Peer => "peer",
+        };
+        for host in &this.specification.hosts {
+            let name = this.node_name(host);
+            writer.member(&this.node_folder(host), &name, role, &[&name, host])?;
+        }
+        let users =
+            (1..=this.specification.users).map(|number| (format!("User{number}"), "client"));
+        for (user, role) in std::iter::once(("Admin".to_owned(), "admin")).chain(users) {
+            let name = format!("{user}@{domain}");
+            writer.member(&this.user_folder(&user), &name, role, &[])?;
+        }
+        Ok(this)
+    }
+
+    /// What it was made from.
+    pub fn specification(&self) -> &Specification {
+        &self.specification
+    }
+
+    /// The MSP that verifies its members; holds no private key.
+    pub fn msp(&self) -> MspFolder {
+        self.folder.join("msp")
+    }
+
+    /// The full name of one of its nodes, such as `peer0.org1.example.com`.
+    pub fn node_name(&self, host: &str) -> String {
+        format!("{host}.{}", self.specification.domain)
+    }
+
+    /// The MSP of one of its nodes, private key included.
+    pub fn node_msp(&self, host: &str) -> MspFolder {
+        self.node_folder(host).join("msp")
+    }
+
+    /// The TLS files of one of its nodes.
+    pub fn node_tls(&self, host: &str) -> TlsFolder {
+        TlsFolder::of(&self.node_folder(host).join("tls"), "server")
+    }
+
+    /// The MSP of one of its users, `Admin` or `User1` and so on, private key included.
+    pub fn user_msp(&self, user: &str) -> MspFolder {
+        self.user_folder(user).join("msp")
+    }
+
+    /// The TLS files of one of its users.
+    pub fn user_tls(&self, user: &str) -> TlsFolder {
+        TlsFolder::of(&self.user_folder(user).join("tls"), "client")
+    }
+
+    fn node_folder(&self, host: &str) -> PathBuf {
+        let nodes = match self.specification.kind {
+            Kind::Orderer => "orderers",
+            Kind::Peer => "peers",
+        };
+        self.folder.join(nodes).join(self.node_name(host))
+    }
+
+    fn user_folder(&self, user: &str) -> PathBuf {
+        let name = format!("{user}@{}", self.specification.domain);
+        self.folder.join("users").join(name)
+    }
+}
+
+impl TlsFolder {
+    fn of(folder: &Path, end: &str) -> Self {
+        Self {
+            certificate: folder.join(format!("{end}.crt")),
+            key: folder.join(format!("{end}.key")),
+            authority: folder.join("ca.crt"),
+        }
+    }
+}
+
+struct Writer<'a> {
+    ca: Authority,
+    tls_ca: Authority,
+    domain: &'a str,
+}
+
+impl Writer<'_> {
+    fn authority(&self, folder: &Path, name: &str, ca: &Authority) -> Result<(), DevnetError> {
+        let domain = self.domain;
+        let certificate = folder.join(format!("{name}.{domain}-cert.pem"));
+        write_file(&certificate, ca.certificate())?;
+        write_secret(&folder.join("priv_sk"), ca.key())
+    }
+
+    fn verifying_msp(&self, folder: &Path) -> Result<(), DevnetError> {
+        let domain = self.domain;
+        let ca = format!("cacerts/ca.{domain}-cert.pem");
+        let tls_ca = format!("tlscacerts/tlsca.{domain}-cert.pem");
+        write_file(&folder.join(&ca), self.ca.certificate())?;
+        write_file(&folder.join(tls_ca), self.tls_ca.certificate())?;
+        write_file(&folder.join("config.yaml"), &node_ous(&ca))
+    }
+
+    fn member(
+        &self,
+        folder: &Path,
+        name: &str,
+        role: &str,
+        hosts: &[&str],
+    ) -> Result<(), DevnetError> {
+        let msp = folder.join("msp");
+        self.verifying_msp(&msp)?;
+        let Issued { certificate, key } = self.ca.issue_identity(name, role)?;
+        let file = format!("{name}-cert.pem");
+        write_file(&msp.join("signcerts").join(file), &certificate)?;
+        write_secret(&msp.join("keystore").join("priv_sk"), &key)?;
+
+        let end = if hosts.is_empty() { "client" } else { "server" };
+        let tls = TlsFolder::of(&folder.join("tls"), end);
+        let Issued { certificate, key } = self.tls_ca.issue_tls(name, hosts)?;
+        write_file(&tls.authority, self.tls_ca.certificate())?;
+        write_file(&tls.certificate, &certificate)?;
+        write_secret(&tls.key, &key)
+    }
+}
+
+/// An MSP's `config.yaml` that turns the four roles by organisational unit on.
+fn node_ous(certificate: &str) -> String {
+    let mut text = "NodeOUs:\n    Enable: true\n".to_owned();
+    for role in ["client", "peer", "admin", "orderer"] {
+        let (first, rest) = role.split_at(1);
+        let first = first.to_uppercase();
+        text += &format!(
+            "    {first}{rest}OUIdentifier:\n        Certificate: {certificate}\n        OrganizationalUnitIdentifier: {role}\n"
+        );
+    }
+    text
+}
+
+pub(crate) fn write_file(path: &Path, content: &str) -> Result<(), DevnetError> {
+    write_with_mode(path, content, 0o644)
+}
+
+fn write_secret(path: &Path, content: &str) -> Result<(), DevnetError> {
+    write_with_mode(path, content, 0o600)
+}
+
+fn write_with_mode(path: &Path, content: &str, mode: u32) -> Result<(), DevnetError> {
+    if let Some(folder) = path.parent() {
+        let folder_mode = if mode == 0o600 { 0o700 } else { 0o755 };
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(folder_mode);
+        builder
+            .create(folder)
+            .map_err(file_error("cannot create", folder))?;
+    }
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .map_err(file_error("cannot write", path))
+}

@@ -38,8 +38,8 @@ pub enum Event<B> {
         endpoint: Endpoint,
         /// What for.
         purpose: DialPurpose,
-        /// Who answered; `None`: nobody, or nobody whose identity is valid.
-        identity: Option<Identity>,
+        /// What came of it.
+        outcome: DialOutcome,
     },
     /// A verified message from the peer at the other end of a stream.
     Message {
@@ -171,6 +171,17 @@ pub enum DialPurpose {
     Identify,
     /// To learn whether a peer that was dead is back: a gRPC `Ping` is enough (Fabric: `comm.Probe`).
     Ping(PkiId),
+}
+
+/// What came of [`Action::Dial`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialOutcome {
+    /// Nobody answered, or nobody whose identity is valid.
+    Failed,
+    /// Somebody answered a ping.
+    Answered,
+    /// This peer answered the probe handshake.
+    Identified(Identity),
 }
 
 /// What the outside is asked to do. The core never waits for any of it.

@@ -11,61 +11,21 @@
 //! [`verify`] makes. Blocks inside data messages are not verified here, since that needs the channel's
 //! configuration: the core asks for it by [`Action::VerifyBlock`](crate::event::Action::VerifyBlock).
 
+mod build;
+mod envelope;
+
 use std::ops::Deref;
 
 use bytes::Bytes;
-use selvedge_protos::Message as _;
 use selvedge_protos::gossip::{
     self, PrivateDataMessage, RemotePvtDataRequest, RemotePvtDataResponse,
 };
 
+pub use build::{gossip_message, own_alive};
+pub use envelope::Envelope;
+
 use crate::crypto::Identity;
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};
-
-/// An envelope as its author made it. What was signed is kept byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    proto: gossip::Envelope,
-}
-
-impl Envelope {
-    /// Wraps a decoded envelope.
-    pub fn new(proto: gossip::Envelope) -> Self {
-        Self { proto }
-    }
-
-    /// The protobuf message, to be nested into another.
-    pub fn proto(&self) -> &gossip::Envelope {
-        &self.proto
-    }
-
-    /// The encoded `GossipMessage`.
-    pub fn payload(&self) -> &Bytes {
-        &self.proto.payload
-    }
-
-    /// The author's signature; empty on messages between two peers, which the stream authenticates.
-    pub fn signature(&self) -> &Bytes {
-        &self.proto.signature
-    }
-
-    /// Whether a secret is attached.
-    pub fn has_secret(&self) -> bool {
-        self.proto.secret_envelope.is_some()
-    }
-
-    /// The same without its secret, as other organisations get it.
-    pub fn without_secret(&self) -> Self {
-        let mut proto = self.proto.clone();
-        proto.secret_envelope = None;
-        Self { proto }
-    }
-
-    /// The bytes to put on a stream.
-    pub fn frame(&self) -> Bytes {
-        self.proto.encode_to_vec().into()
-    }
-}
 
 /// A signed part of a message whose signature was checked. Only [`verify`] and the local signer make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +36,15 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
+    /// A message that this peer has just signed.
+    fn own(content: T, envelope: Envelope, author: Identity) -> Self {
+        Self {
+            content,
+            envelope,
+            author,
+        }
+    }
+
     /// The envelope that carried it, to be stored, forwarded and nested.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope

@@ -1,0 +1,174 @@
+//! PKI-IDs and their identities (Fabric: `gossip/identity`).
+//!
+//! An identity enters when a stream is opened, in an alive message, or by identity pull; always after
+//! [`Identity::check`]. It leaves when its certificate ends, when it is revoked, or when nothing was heard
+//! of its owner for an hour; our own stays. Whoever removes one also purges the peer from membership,
+//! stops handing the identity out and closes the stream (the node does all three).
+//!
+//! Renewal (a peer that comes back with a new certificate has a new PKI-ID; the old one is purged with its
+//! identity) needs no code of its own here: both are separate entries.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::crypto::{Identity, IdentitySource};
+use crate::types::{Clock, OrgId, PkiId};
+
+/// An identity of which nothing was heard for this long is forgotten (Fabric: `usageThreshold`).
+const USAGE_THRESHOLD: Duration = Duration::from_secs(3600);
+
+/// How often unused identities are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(360);
+
+/// The identities that a node knows.
+#[derive(Debug)]
+pub struct IdentityStore {
+    own: PkiId,
+    entries: BTreeMap<PkiId, Entry>,
+    capacity: usize,
+    next_sweep: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    identity: Identity,
+    ends: Option<Instant>,
+    used: Instant,
+}
+
+/// What became of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It was unknown.
+    New,
+    /// It was known.
+    Known,
+    /// Its certificate has ended.
+    Expired,
+    /// There is no room.
+    Full,
+}
+
+impl IdentityStore {
+    /// A store that holds `own`, which it never forgets.
+    pub fn new(own: Identity, capacity: usize, now: Instant) -> Self {
+        let pki_id = own.pki_id();
+        let entry = Entry {
+            identity: own,
+            ends: None,
+            used: now,
+        };
+        Self {
+            own: pki_id,
+            entries: BTreeMap::from([(pki_id, entry)]),
+            capacity,
+            next_sweep: now + SWEEP_INTERVAL,
+        }
+    }
+
+    /// Adds an identity that passed its check.
+    pub fn learn(&mut self, identity: &Identity, clock: &Clock, now: Instant) -> Learned {
+        if let Some(entry) = self.entries.get_mut(&identity.pki_id()) {
+            entry.used = now;
+            return Learned::Known;
+        }
+        let ends = match identity.expires_at() {
+            // Fabric wipes an identity out a millisecond after its end.
+            Some(end) => match clock.instant_of(end.saturating_add(1_000_000), now) {
+                Some(ends) => Some(ends),
+                None if end < clock.unix_nanos(now) => return Learned::Expired,
+                None => None,
+            },
+            None => None,
+        };
+        if self.entries.len() >= self.capacity {
+            return Learned::Full;
+        }
+        if let Some(ends) = ends {
+            self.next_sweep = self.next_sweep.min(ends);
+        }
+        let entry = Entry {
+            identity: identity.clone(),
+            ends,
+            used: now,
+        };
+        self.entries.insert(identity.pki_id(), entry);
+        Learned::New
+    }
+
+    /// The identity that goes by `pki_id`.
+    pub fn get(&self, pki_id: &PkiId) -> Option<&Identity> {
+        self.entries.get(pki_id).map(|entry| &entry.identity)
+    }
+
+    /// The organisation of the peer `pki_id`.
+    pub fn org(&self, pki_id: &PkiId) -> Option<&OrgId> {
+        self.get(pki_id).map(Identity::org)
+    }
+
+    /// All identities, by PKI-ID.
+    pub fn iter(&self) -> impl Iterator<Item = &Identity> {
+        self.entries.values().map(|entry| &entry.identity)
+    }
+
+    /// How many there are, our own included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Never: our own is always there.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Notes that something was heard of `pki_id`.
+    pub fn touch(&mut self, pki_id: &PkiId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(pki_id) {
+            entry.used = now;
+        }
+    }
+
+    /// Removes an identity; our own stays.
+    pub fn remove(&mut self, pki_id: &PkiId) -> Option<Identity> {
+        if *pki_id == self.own {
+            return None;
+        }
+        self.entries.remove(pki_id).map(|entry| entry.identity)
+    }
+
+    /// Removes and returns what has ended or was not used for long.
+    pub fn sweep(&mut self, now: Instant) -> Vec<PkiId> {
+        if now < self.next_sweep {
+            return Vec::new();
+        }
+        let own = self.own;
+        let gone: Vec<PkiId> = self
+            .entries
+            .iter()
+            .filter(|(pki_id, entry)| {
+                let ended = entry.ends.is_some_and(|ends| ends <= now);
+                let unused = now.saturating_duration_since(entry.used) > USAGE_THRESHOLD;
+                **pki_id != own && (ended || unused)
+            })
+            .map(|(pki_id, _)| *pki_id)
+            .collect();
+        for pki_id in &gone {
+            self.entries.remove(pki_id);
+        }
+        let first_end = self.entries.values().filter_map(|entry| entry.ends).min();
+        let regular = now + SWEEP_INTERVAL;
+        self.next_sweep = first_end.map_or(regular, |end| end.min(regular));
+        gone
+    }
+
+    /// When [`Self::sweep`] has something to do.
+    pub fn next_deadline(&self) -> Instant {
+        self.next_sweep
+    }
+}
+
+impl IdentitySource for IdentityStore {
+    fn identity(&self, pki_id: &PkiId) -> Option<Identity> {
+        self.get(pki_id).cloned()
+    }
+}

@@ -1,0 +1,584 @@
+//! Who is alive (Fabric: `gossip/discovery`).
+//!
+//! Every peer signs an alive message each `aliveTimeInterval` and pushes it; whoever hears of it passes it
+//! on. Nothing heard of a peer for `aliveExpirationTimeout`, or a failed send: it is dead, until an alive
+//! message with a later time resurrects it. The dead are pinged each `reconnectInterval` and forgotten
+//! after `msgExpirationFactor` expirations, unless they are bootstrap or anchor peers. Each `pullInterval`
+//! a few peers are asked whom they know (membership request and response), and so is each bootstrap and
+//! anchor peer until it has answered once ([`connect`]).
+//!
+//! What other organisations get to know (Fabric: the disclosure policy): of us and of themselves, never of
+//! third ones; of us only those peers that publish an external endpoint, and only if the asker does; never
+//! a secret, that is the internal endpoint.
+//!
+//! Differences from Go, none visible on the wire except by what is left out:
+//! - A membership request goes out with the secret only to a peer that is known to be of our organisation.
+//!   Go sends it also to peers whose organisation it does not know (any more).
+//! - A bootstrap or anchor endpoint that is being tried, or whose peer is alive, is not tried a second time
+//!   for another channel.
+//! - Each attempt carries a fresh alive message; Go repeats the first one.
+//! - When membership is full, the member that is dead for longest makes room; while all are alive new ones
+//!   are refused and counted. Go has no bound.
+
+mod connect;
+mod view;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
+use selvedge_protos::gossip::{Envelope as WireEnvelope, MembershipRequest, MembershipResponse};
+
+use crate::context::Context;
+use crate::counters::DropReason;
+use crate::emitter::{Emission, Route};
+use crate::event::{Action, DialOutcome, DialPurpose, FrameKind, Notice};
+use crate::message::{Alive, Envelope, Verified, gossip_message, own_alive};
+use crate::message_store::{MessageStore, Outcome};
+use crate::types::{Endpoint, OrgId, Peer, PkiId};
+
+use connect::Connects;
+pub use view::{Member, View};
+
+/// The membership state machine.
+#[derive(Debug)]
+pub struct Membership {
+    view: View,
+    /// Authors of alive messages that came by themselves, for duplicates, replays and forgetting.
+    heard: MessageStore<PkiId, ()>,
+    sequence: u64,
+    own: Option<Verified<Alive>>,
+    connects: Connects,
+    /// Bootstrap and anchor endpoints: who listens there is never forgotten.
+    kept: BTreeSet<Endpoint>,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct Timers {
+    send_alive: Instant,
+    check_alive: Instant,
+    sync: Instant,
+    reconnect: Instant,
+}
+
+impl Membership {
+    /// A membership of nobody. Bootstrap peers are tried at the first [`Self::wake`].
+    pub fn new(ctx: &Context<'_>) -> Self {
+        let config = ctx.config;
+        let time_to_live = config
+            .alive_expiration_timeout
+            .saturating_mul(config.msg_expiration_factor.max(1));
+        let mut membership = Self {
+            view: View::default(),
+            heard: MessageStore::expiring(config.limits.members, time_to_live),
+            sequence: 0,
+            own: None,
+            connects: Connects::default(),
+            kept: config.bootstrap.iter().cloned().collect(),
+            timers: Timers {
+                send_alive: ctx.now + config.alive_time_interval,
+                check_alive: ctx.now + config.alive_expiration_check_interval,
+                sync: ctx.now,
+                reconnect: ctx.now + config.reconnect_interval,
+            },
+        };
+        for endpoint in &config.bootstrap {
+            membership.connect(endpoint.clone(), ctx.me.org().clone(), ctx);
+        }
+        membership
+    }
+
+    /// Who is there.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Sets the endpoints of anchor peers of all channels. Their peers are never forgotten.
+    pub fn keep(&mut self, anchors: impl Iterator<Item = Endpoint>, ctx: &Context<'_>) {
+        self.kept = ctx
+            .config
+            .bootstrap
+            .iter()
+            .cloned()
+            .chain(anchors)
+            .collect();
+    }
+
+    /// Tries to reach the peer that listens at `endpoint` and is said to be of `org`, until it answers a
+    /// membership request.
+    pub fn connect(&mut self, endpoint: Endpoint, org: OrgId, ctx: &Context<'_>) {
+        let foreign = org != *ctx.me.org();
+        if is_own_endpoint(&endpoint, ctx) || (foreign && ctx.me.external_endpoint.is_empty()) {
+            return;
+        }
+        let reached = self.view.alive().any(|member| {
+            *member.external_endpoint() == endpoint || member.internal_endpoint() == Some(&endpoint)
+        });
+        if !reached {
+            self.connects.start(endpoint, org, ctx.now);
+        }
+    }
+
+    /// An alive message came by itself.
+    pub fn handle_alive<B>(
+        &mut self,
+        from: PkiId,
+        alive: Verified<Alive>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        if !self.heard.accepts(&alive.pki_id, alive.time) {
+            ctx.dropped(DropReason::Duplicate);
+            return;
+        }
+        if self.is_own(&alive, ctx, out) {
+            return;
+        }
+        match self.heard.add(alive.pki_id, alive.time, (), ctx.now) {
+            Outcome::Added => {}
+            Outcome::Stale => return ctx.dropped(DropReason::Duplicate),
+            Outcome::Full => return ctx.dropped(DropReason::MembershipFull),
+        }
+        ctx.emit(Emission {
+            route: Route::Alive {
+                author: alive.pki_id,
+            },
+            envelope: alive.envelope().clone(),
+            received_from: Some(from),
+        });
+        self.learn_alive(alive, ctx, out);
+    }
+
+    /// A peer asks whom we know. `asker` was made by the peer at the other end; the node has checked that.
+    pub fn handle_request<B>(
+        &mut self,
+        nonce: u64,
+        asker: Verified<Alive>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        if asker.pki_id == ctx.me.pki_id() {
+            ctx.dropped(DropReason::OwnMessage);
+            return;
+        }
+        let to = Peer {
+            pki_id: asker.pki_id,
+            endpoint: match &asker.internal_endpoint {
+                Some(endpoint) if !endpoint.is_empty() => endpoint.clone(),
+                _ => asker.endpoint.clone(),
+            },
+        };
+        let asker_endpoint = asker.endpoint.clone();
+        let asker_org = asker.author().org().clone();
+        if self.heard.accepts(&asker.pki_id, asker.time) {
+            self.learn_alive(asker, ctx, out);
+        }
+        let Some(own) = self.own_for_answers(ctx) else {
+            return;
+        };
+        let disclosure = Disclosure {
+            to_org: &asker_org,
+            to_has_endpoint: !asker_endpoint.is_empty(),
+            my_org: ctx.me.org(),
+        };
+        if !disclosure.permits(&own) {
+            out(Action::Disconnect {
+                peer: to.pki_id,
+                reason: "it must not know of us, yet asked for our membership",
+            });
+            ctx.dropped(DropReason::NotEligible);
+            return;
+        }
+        let disclosed = |message: &Verified<Alive>| -> Option<WireEnvelope> {
+            disclosure
+                .permits(message)
+                .then(|| disclosure.envelope(message).proto().clone())
+        };
+        let mut alive: Vec<WireEnvelope> = self
+            .view
+            .alive()
+            .filter_map(|member| disclosed(member.message()))
+            .collect();
+        alive.extend(disclosed(&own));
+        let dead = self
+            .view
+            .dead()
+            .filter_map(|member| disclosed(member.message()))
+            .collect();
+        let content = Content::MemRes(MembershipResponse { alive, dead });
+        let response = Envelope::unsigned(&gossip_message(Tag::Empty, None, nonce, content));
+        out(Action::Send {
+            to,
+            frame: response.frame().clone(),
+            kind: FrameKind::MembershipResponse,
+        });
+    }
+
+    /// A peer tells whom it knows.
+    pub fn handle_response<B>(
+        &mut self,
+        nonce: u64,
+        alive: Vec<Verified<Alive>>,
+        dead: Vec<Verified<Alive>>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        self.connects.acknowledged(nonce);
+        for message in alive {
+            if !self.heard.accepts(&message.pki_id, message.time) {
+                ctx.dropped(DropReason::Duplicate);
+            } else if !self.is_own(&message, ctx, out) {
+                self.learn_alive(message, ctx, out);
+            }
+        }
+        for message in dead {
+            let pki_id = message.pki_id;
+            if !self.heard.accepts(&pki_id, message.time)
+                || pki_id == ctx.me.pki_id()
+                || self.view.get(&pki_id).is_some()
+            {
+                ctx.dropped(DropReason::Duplicate);
+            } else if self.make_room(ctx, out) {
+                self.view.put(message, false, ctx.now);
+            }
+        }
+    }
+
+    /// A dial of ours has ended.
+    pub fn handle_dialed<B>(
+        &mut self,
+        endpoint: &Endpoint,
+        purpose: &DialPurpose,
+        outcome: &DialOutcome,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        match purpose {
+            DialPurpose::Identify => {
+                let ready = self.connects.identified(endpoint, outcome, ctx, out);
+                if let Some((peer, org, nonce)) = ready {
+                    self.ask(&peer, &org, nonce, ctx, out);
+                }
+            }
+            DialPurpose::Ping(pki_id) => {
+                let dead = self.view.get(pki_id).filter(|member| !member.is_alive());
+                let Some(peer) = dead.map(Member::peer) else {
+                    return;
+                };
+                if *outcome != DialOutcome::Failed
+                    && let Some(org) = ctx.org_of(pki_id).cloned()
+                {
+                    self.ask(&peer, &org, 0, ctx, out);
+                }
+            }
+        }
+    }
+
+    /// Dialling or sending to a peer failed: it is presumed dead.
+    pub fn unreachable<B>(&mut self, pki_id: &PkiId, out: &mut dyn FnMut(Action<B>)) {
+        if self.view.is_alive(pki_id) {
+            self.bury(pki_id, "it cannot be reached", out);
+        }
+    }
+
+    /// Forgets a peer whose identity is gone.
+    pub fn purge(&mut self, pki_id: &PkiId) {
+        self.view.remove(pki_id);
+    }
+
+    /// Does what is due.
+    pub fn wake<B>(&mut self, ctx: &mut Context<'_>, out: &mut dyn FnMut(Action<B>)) {
+        let config = ctx.config;
+        if due(
+            &mut self.timers.check_alive,
+            config.alive_expiration_check_interval,
+            ctx.now,
+        ) {
+            self.bury_silent(ctx, out);
+        }
+        if due(
+            &mut self.timers.send_alive,
+            config.alive_time_interval,
+            ctx.now,
+        ) {
+            self.send_alive(ctx);
+        }
+        if due(&mut self.timers.sync, config.pull_interval, ctx.now) {
+            self.sync(ctx, out);
+        }
+        if due(
+            &mut self.timers.reconnect,
+            config.reconnect_interval,
+            ctx.now,
+        ) {
+            for member in self.view.dead() {
+                out(Action::Dial {
+                    endpoint: member.preferred_endpoint().clone(),
+                    purpose: DialPurpose::Ping(member.pki_id()),
+                });
+            }
+        }
+        for (peer, org, nonce) in self.connects.wake(ctx, out) {
+            self.ask(&peer, &org, nonce, ctx, out);
+        }
+        self.forget_expired(ctx.now, out);
+    }
+
+    /// When something is due.
+    pub fn next_deadline(&self) -> Instant {
+        let timers = &self.timers;
+        [
+            timers.send_alive,
+            timers.check_alive,
+            timers.sync,
+            timers.reconnect,
+        ]
+        .into_iter()
+        .chain(self.connects.next_deadline())
+        .chain(self.heard.next_deadline())
+        .min()
+        .unwrap_or(timers.send_alive)
+    }
+
+    /// Whether a message is our own; complains if somebody else made it with our key.
+    fn is_own<B>(
+        &self,
+        alive: &Verified<Alive>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) -> bool {
+        if alive.pki_id != ctx.me.pki_id() {
+            return false;
+        }
+        let internal_differs = alive
+            .internal_endpoint
+            .as_ref()
+            .is_some_and(|endpoint| !endpoint.is_empty() && *endpoint != ctx.me.internal_endpoint);
+        if internal_differs || alive.endpoint != ctx.me.external_endpoint {
+            out(Action::Notice(Notice::SameIdentityElsewhere {
+                endpoint: alive.endpoint.clone(),
+            }));
+        }
+        ctx.dropped(DropReason::OwnMessage);
+        true
+    }
+
+    /// Enters a peer, refreshes it, or resurrects it; ignores what is not later than what is known.
+    fn learn_alive<B>(
+        &mut self,
+        alive: Verified<Alive>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        let pki_id = alive.pki_id;
+        let was_alive = match self.view.get(&pki_id) {
+            Some(known) if alive.time <= known.message().time => return,
+            Some(known) => known.is_alive(),
+            None => {
+                if !self.make_room(ctx, out) {
+                    return;
+                }
+                false
+            }
+        };
+        self.view.put(alive, true, ctx.now);
+        if !was_alive {
+            out(Action::Notice(Notice::PeerAlive(pki_id)));
+        }
+    }
+
+    /// Makes room for one more member, by forgetting the one that is dead for longest.
+    fn make_room<B>(&mut self, ctx: &mut Context<'_>, out: &mut dyn FnMut(Action<B>)) -> bool {
+        if self.view.len() < ctx.config.limits.members {
+            return true;
+        }
+        let oldest = self
+            .view
+            .dead()
+            .min_by_key(|member| member.last_seen())
+            .map(Member::pki_id);
+        ctx.dropped(DropReason::MembershipFull);
+        match oldest {
+            Some(pki_id) => {
+                self.view.remove(&pki_id);
+                out(Action::Notice(Notice::PeerForgotten(pki_id)));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn bury<B>(&mut self, pki_id: &PkiId, reason: &'static str, out: &mut dyn FnMut(Action<B>)) {
+        self.view.bury(pki_id);
+        out(Action::Notice(Notice::PeerDead(*pki_id)));
+        out(Action::Disconnect {
+            peer: *pki_id,
+            reason,
+        });
+    }
+
+    fn bury_silent<B>(&mut self, ctx: &Context<'_>, out: &mut dyn FnMut(Action<B>)) {
+        let timeout = ctx.config.alive_expiration_timeout;
+        let silent: Vec<PkiId> = self
+            .view
+            .alive()
+            .filter(|member| ctx.now.saturating_duration_since(member.last_seen()) > timeout)
+            .map(Member::pki_id)
+            .collect();
+        for pki_id in silent {
+            self.bury(&pki_id, "nothing was heard of it", out);
+        }
+    }
+
+    fn forget_expired<B>(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
+        for (pki_id, ()) in self.heard.sweep(now) {
+            let Some(member) = self.view.get(&pki_id) else {
+                continue;
+            };
+            let kept = self.kept.contains(member.external_endpoint())
+                || member
+                    .internal_endpoint()
+                    .is_some_and(|endpoint| self.kept.contains(endpoint));
+            if !kept {
+                self.view.remove(&pki_id);
+                out(Action::Notice(Notice::PeerForgotten(pki_id)));
+            }
+        }
+    }
+
+    fn next_own(&mut self, ctx: &mut Context<'_>) -> Option<Verified<Alive>> {
+        self.sequence += 1;
+        let until = ctx.me.started + ctx.config.publish_cert_period;
+        match own_alive(ctx.me, self.sequence, until, ctx.now, ctx.signer) {
+            Ok(alive) => Some(alive),
+            Err(error) => {
+                tracing::error!(%error, "alive message not sent");
+                ctx.dropped(DropReason::SignFailed);
+                None
+            }
+        }
+    }
+
+    /// The last alive message that was pushed, or a first one.
+    fn own_for_answers(&mut self, ctx: &mut Context<'_>) -> Option<Verified<Alive>> {
+        match &self.own {
+            Some(own) => Some(own.clone()),
+            None => self.next_own(ctx),
+        }
+    }
+
+    fn send_alive(&mut self, ctx: &mut Context<'_>) {
+        if self.view.alive_count() == 0 {
+            return;
+        }
+        let Some(own) = self.next_own(ctx) else {
+            return;
+        };
+        ctx.emit(Emission {
+            route: Route::Alive { author: own.pki_id },
+            envelope: own.envelope().clone(),
+            received_from: None,
+        });
+        self.own = Some(own);
+    }
+
+    /// Asks a few peers whom they know (Fabric: `InitiateSync`).
+    fn sync<B>(&mut self, ctx: &mut Context<'_>, out: &mut dyn FnMut(Action<B>)) {
+        let peers: Vec<Peer> = self
+            .view
+            .select(ctx.config.pull_peer_num, ctx.rng, |_| true)
+            .into_iter()
+            .map(Member::peer)
+            .collect();
+        if peers.is_empty() {
+            return;
+        }
+        let Some(own) = self.next_own(ctx) else {
+            return;
+        };
+        for peer in peers {
+            let same_org = ctx.in_my_org(&peer.pki_id);
+            out(request_to(peer, &own, same_org, 0));
+        }
+    }
+
+    fn ask<B>(
+        &mut self,
+        peer: &Peer,
+        org: &OrgId,
+        nonce: u64,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
+        if let Some(own) = self.next_own(ctx) {
+            out(request_to(peer.clone(), &own, org == ctx.me.org(), nonce));
+        }
+    }
+}
+
+/// A membership request; its secret goes to our own organisation only.
+fn request_to<B>(to: Peer, own: &Verified<Alive>, same_org: bool, nonce: u64) -> Action<B> {
+    let own = if same_org {
+        own.envelope().clone()
+    } else {
+        own.envelope().without_secret()
+    };
+    let content = Content::MemReq(MembershipRequest {
+        self_information: Some(own.proto().clone()),
+        known: Vec::new(),
+    });
+    let request = Envelope::unsigned(&gossip_message(Tag::Empty, None, nonce, content));
+    Action::Send {
+        to,
+        frame: request.frame().clone(),
+        kind: FrameKind::MembershipRequest,
+    }
+}
+
+/// What a peer may know of others.
+struct Disclosure<'a> {
+    to_org: &'a OrgId,
+    to_has_endpoint: bool,
+    my_org: &'a OrgId,
+}
+
+impl Disclosure<'_> {
+    fn permits(&self, message: &Verified<Alive>) -> bool {
+        let org = message.author().org();
+        if org == self.to_org {
+            return true;
+        }
+        org == self.my_org && !message.endpoint.is_empty() && self.to_has_endpoint
+    }
+
+    fn envelope(&self, message: &Verified<Alive>) -> Envelope {
+        if self.to_org == self.my_org {
+            message.envelope().clone()
+        } else {
+            message.envelope().without_secret()
+        }
+    }
+}
+
+/// Whether `endpoint` is where this peer itself listens (Fabric: `isMyOwnEndpoint`).
+fn is_own_endpoint(endpoint: &Endpoint, ctx: &Context<'_>) -> bool {
+    if *endpoint == ctx.me.internal_endpoint || *endpoint == ctx.me.external_endpoint {
+        return true;
+    }
+    let port = |endpoint: &Endpoint| -> Option<String> {
+        Some(endpoint.as_str().rsplit_once(':')?.1.to_owned())
+    };
+    let host = endpoint.as_str().rsplit_once(':').map(|(host, _)| host);
+    matches!(host, Some("127.0.0.1" | "localhost"))
+        && port(endpoint) == port(&ctx.me.internal_endpoint)
+}
+
+/// Whether the timer has run out; winds it up again if so.
+fn due(timer: &mut Instant, interval: Duration, now: Instant) -> bool {
+    if now < *timer {
+        return false;
+    }
+    *timer = now + interval;
+    true
+}

@@ -1,0 +1,72 @@
+//! Messages in this peer's name.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
+use selvedge_protos::gossip::{AliveMessage, GossipMessage, Member, PeerTime as WireTime};
+
+use super::{Alive, Envelope, Verified};
+use crate::context::LocalPeer;
+use crate::crypto::{SignError, Signer};
+use crate::types::{ChannelId, PeerTime};
+
+/// A message with its tag, as each kind demands it (see [`decode`](super::decode)).
+pub fn gossip_message(
+    tag: Tag,
+    channel: Option<&ChannelId>,
+    nonce: u64,
+    content: Content,
+) -> GossipMessage {
+    GossipMessage {
+        nonce,
+        channel: channel.map_or_else(Bytes::new, |channel| {
+            Bytes::copy_from_slice(channel.as_str().as_bytes())
+        }),
+        tag: tag.into(),
+        content: Some(content),
+    }
+}
+
+/// This peer's sign of life, with its secret. It carries the identity only while `now` is within
+/// `publishCertPeriod` of the start.
+pub fn own_alive(
+    me: &LocalPeer,
+    sequence: u64,
+    publish_identity_until: Instant,
+    now: Instant,
+    signer: &dyn Signer,
+) -> Result<Verified<Alive>, SignError> {
+    let time = PeerTime {
+        incarnation: me.incarnation,
+        sequence,
+    };
+    let identity = if now < publish_identity_until {
+        me.identity.serialized().clone()
+    } else {
+        Bytes::new()
+    };
+    let content = Content::AliveMsg(AliveMessage {
+        membership: Some(Member {
+            endpoint: me.external_endpoint.as_str().to_owned(),
+            metadata: Bytes::new(),
+            pki_id: Bytes::copy_from_slice(me.pki_id().as_bytes()),
+        }),
+        timestamp: Some(WireTime {
+            inc_num: time.incarnation,
+            seq_num: time.sequence,
+        }),
+        identity,
+    });
+    let message = gossip_message(Tag::Empty, None, 0, content);
+    let envelope =
+        Envelope::signed(&message, signer)?.with_secret(me.internal_endpoint.as_str(), signer)?;
+    let alive = Alive {
+        pki_id: me.pki_id(),
+        endpoint: me.external_endpoint.clone(),
+        internal_endpoint: Some(me.internal_endpoint.clone()),
+        metadata: Bytes::new(),
+        time,
+    };
+    Ok(Verified::own(alive, envelope, me.identity.clone()))
+}

@@ -5,8 +5,10 @@
 //! sample file of v3). Host names stay unresolved strings of the form `host:port`; paths are
 //! absolute or relative to the folder of core.yaml, already joined.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::error::ConfigError;
 
 /// The whole configuration of a peer, immutable after loading.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,12 +40,10 @@ pub struct PeerConfig {
     pub authentication_time_window: Duration,
     /// `peer.fileSystemPath`: root of everything that the peer stores.
     pub file_system_path: PathBuf,
-    /// `peer.mspConfigPath`, `peer.localMspId`, `peer.localMspType`.
+    /// `peer.mspConfigPath` and `peer.localMspId`.
     pub local_msp: LocalMspConfig,
     /// `peer.BCCSP`.
     pub bccsp: BccspConfig,
-    /// `peer.client.connTimeout`: how long the command line waits for a connection.
-    pub client_conn_timeout: Duration,
     /// `peer.deliveryclient`.
     pub delivery_client: DeliveryClientConfig,
     /// `peer.discovery`.
@@ -58,18 +58,18 @@ pub struct PeerConfig {
     pub max_send_msg_size: usize,
     /// `peer.validatorPoolSize`: transactions validated at once; the number of cores if absent.
     pub validator_pool_size: usize,
-    /// `peer.handlers.authFilters`: names of the filters in front of the endorser, in order.
-    pub auth_filters: Vec<String>,
-    /// `peer.profile`: the address of the profiling server, if enabled.
-    pub profile_listen_address: Option<String>,
+    /// `peer.handlers.authFilters`: the filters in front of the endorser, in order.
+    pub auth_filters: Vec<AuthFilter>,
+    /// `peer.profile.enabled`; accepted without effect, profiles of Go are not ours to give.
+    pub profile_enabled: bool,
     /// `chaincode`.
     pub chaincode: ChaincodeConfig,
     /// `ledger`.
     pub ledger: LedgerConfig,
     /// `operations`.
     pub operations: OperationsConfig,
-    /// `metrics`.
-    pub metrics: MetricsConfig,
+    /// `metrics.provider`.
+    pub metrics: MetricsProvider,
 }
 
 /// `peer.gateway`: the service that client libraries of Fabric 2.4 and later use.
@@ -371,6 +371,44 @@ pub struct KeyPairFiles {
     pub cert_file: PathBuf,
     /// The private key.
     pub key_file: PathBuf,
+    /// The key of core.yaml that names the certificate.
+    pub(super) cert_key: &'static str,
+    /// The key of core.yaml that names the private key.
+    pub(super) key_key: &'static str,
+}
+
+impl KeyPairFiles {
+    /// Reads both files. An error names the file and the key of core.yaml that points to it.
+    pub fn read(&self) -> Result<KeyPair, ConfigError> {
+        Ok(KeyPair {
+            cert_pem: read_file(&self.cert_file, self.cert_key)?,
+            key_pem: read_file(&self.key_file, self.key_key)?,
+        })
+    }
+}
+
+/// A certificate and its private key, PEM.
+#[derive(Clone)]
+pub struct KeyPair {
+    /// The certificate, with its intermediates if there are any.
+    pub cert_pem: Vec<u8>,
+    /// The private key; not part of the debug output.
+    pub key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyPair").finish_non_exhaustive()
+    }
+}
+
+/// Reads a file that `key` of core.yaml names.
+pub fn read_file(path: &Path, key: &'static str) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        key: Some(key),
+        source,
+    })
 }
 
 /// `peer.tls`. File contents are read where they are used.
@@ -388,23 +426,15 @@ pub struct TlsConfig {
     pub root_cert_file: Option<PathBuf>,
     /// `peer.tls.clientRootCAs.files`: trusted for inbound connections besides the channels' MSPs.
     pub client_root_ca_files: Vec<PathBuf>,
-    /// `peer.tls.serverhostoverride`: the name that the command line expects in the server's
-    /// certificate.
-    pub server_host_override: Option<String>,
-    /// `peer.tls.handshakeTimeShift`: the command line checks certificates as if it were this much
-    /// earlier.
-    pub handshake_time_shift: Duration,
 }
 
-/// The peer's own MSP.
+/// The peer's own MSP. Of the types that Fabric knows, `bccsp` (X.509) is supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalMspConfig {
     /// `peer.localMspId`.
     pub id: String,
     /// `peer.mspConfigPath`.
     pub config_path: PathBuf,
-    /// `peer.localMspType`; only `bccsp` is supported.
-    pub msp_type: String,
 }
 
 /// `peer.BCCSP`: where private keys live. Only the software provider is supported.
@@ -495,6 +525,17 @@ pub struct LimitsConfig {
     pub deliver_service: usize,
     /// Gateway service.
     pub gateway_service: usize,
+}
+
+/// A filter of `peer.handlers.authFilters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFilter {
+    /// `DefaultAuth`: lets everything pass.
+    Default,
+    /// `ExpirationCheck`: refuses proposals signed with an expired certificate.
+    ExpirationCheck,
+    /// `TimeWindowCheck`: refuses proposals whose timestamp is too far from our clock.
+    TimeWindowCheck,
 }
 
 /// `chaincode`, as far as a peer without Docker has a use for it.
@@ -596,8 +637,9 @@ impl std::fmt::Debug for CouchDbConfig {
 /// `operations`: the HTTP endpoint for health, version, log levels and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperationsConfig {
-    /// host:port; empty: the endpoint is off, port 0: any free one.
-    pub listen_address: String,
+    /// host:port, port 0 for any free one. Without an address the endpoint is off (Fabric would
+    /// take a random port).
+    pub listen_address: Option<String>,
     /// `operations.tls`, if enabled.
     pub tls: Option<OperationsTlsConfig>,
 }
@@ -611,13 +653,6 @@ pub struct OperationsTlsConfig {
     pub client_auth_required: bool,
     /// PEM files of the CAs that client certificates must come from.
     pub client_root_ca_files: Vec<PathBuf>,
-}
-
-/// `metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetricsConfig {
-    /// `metrics.provider`.
-    pub provider: MetricsProvider,
 }
 
 /// `metrics.provider`.

@@ -1,0 +1,92 @@
+//! `qscc`: queries of a channel's blocks and transactions (Fabric: core/scc/qscc).
+
+use bytes::Bytes;
+use selvedge_protos::Message;
+use selvedge_protos::protos::{ProcessedTransaction, Response};
+
+use super::{Context, error, success, text};
+use crate::access::ChannelResource;
+use crate::channel::Channel;
+
+/// The name under which clients call it.
+pub const NAME: &str = "qscc";
+
+/// Answers one call. Reads block files, so it may block for the length of a disk read.
+pub fn invoke(context: &Context<'_>, arguments: &[Bytes]) -> Response {
+    let [function, channel, rest @ ..] = arguments else {
+        return error(format!("Incorrect number of arguments, {}", arguments.len()));
+    };
+    let (function, channel_id) = (text(function), text(channel));
+    if function != "GetChainInfo" && rest.is_empty() {
+        return error(format!("missing 3rd argument for {function}"));
+    }
+    let Some(channel) = context.channels.get(&channel_id) else {
+        return error(format!("Invalid chain ID, {channel_id}"));
+    };
+    let argument = rest.first().cloned().unwrap_or_default();
+    let (resource, query): (_, fn(&Channel, &Bytes) -> Response) = match function.as_str() {
+        "GetChainInfo" => (ChannelResource::GET_CHAIN_INFO, chain_info),
+        "GetBlockByNumber" => (ChannelResource::GET_BLOCK_BY_NUMBER, block_by_number),
+        "GetBlockByHash" => (ChannelResource::GET_BLOCK_BY_HASH, block_by_hash),
+        "GetTransactionByID" => (ChannelResource::GET_TRANSACTION_BY_ID, transaction_by_id),
+        "GetBlockByTxID" => (ChannelResource::GET_BLOCK_BY_TX_ID, block_by_transaction_id),
+        _ => {
+            let reason = format!("Unmapped policy for qscc/{function}");
+            return error(format!("access denied for [{function}][{channel_id}]: [{reason}]"));
+        }
+    };
+    if let Err(reason) = context.access.check_channel(resource, &channel, context.caller) {
+        return error(format!("access denied for [{function}][{channel_id}]: [{reason}]"));
+    }
+    query(&channel, &argument)
+}
+
+fn chain_info(channel: &Channel, _: &Bytes) -> Response {
+    success(channel.ledger().info().encode_to_vec())
+}
+
+fn block_by_number(channel: &Channel, argument: &Bytes) -> Response {
+    let number = match text(argument).parse::<u64>() {
+        Ok(number) => number,
+        Err(reason) => return error(format!("Failed to parse block number with error {reason}")),
+    };
+    // Fabric reads the largest number as "the newest block".
+    let number = if number == u64::MAX {
+        channel.ledger().height().saturating_sub(1)
+    } else {
+        number
+    };
+    match channel.ledger().block_bytes(number) {
+        Ok(block) => success(block),
+        Err(reason) => error(format!("Failed to get block number {number}, error {reason}")),
+    }
+}
+
+fn block_by_hash(channel: &Channel, hash: &Bytes) -> Response {
+    match channel.ledger().block_by_hash(hash) {
+        Ok(block) => success(block),
+        Err(reason) => error(format!("Failed to get block hash {}, error {reason}", text(hash))),
+    }
+}
+
+fn transaction_by_id(channel: &Channel, id: &Bytes) -> Response {
+    let id = text(id);
+    match channel.ledger().transaction(&id) {
+        Ok(found) => success(
+            ProcessedTransaction {
+                transaction_envelope: Some(found.envelope),
+                validation_code: found.code.into(),
+            }
+            .encode_to_vec(),
+        ),
+        Err(reason) => error(format!("Failed to get transaction with id {id}, error {reason}")),
+    }
+}
+
+fn block_by_transaction_id(channel: &Channel, id: &Bytes) -> Response {
+    let id = text(id);
+    match channel.ledger().block_by_txid(&id) {
+        Ok(block) => success(block),
+        Err(reason) => error(format!("Failed to get block for txID {id}, error {reason}")),
+    }
+}

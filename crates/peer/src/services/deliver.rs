@@ -1,0 +1,421 @@
+//! `protos.Deliver`: hands out the blocks of a channel, those that are there and those to come
+//! (Fabric: common/deliver, core/peer deliver events).
+//!
+//! Blocks with private data are delivered once there is a store for it; until then that call is
+//! refused as not implemented.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use selvedge_policy::SignedData;
+use selvedge_protos::common::{Block, ChannelHeader, Envelope, Payload, SignatureHeader, Status as Code};
+use selvedge_protos::orderer::seek_info::{SeekBehavior, SeekContentType};
+use selvedge_protos::orderer::{SeekInfo, SeekPosition, seek_position};
+use selvedge_protos::protos::DeliverResponse;
+use selvedge_protos::protos::deliver_response::Type;
+use selvedge_protos::Message;
+use selvedge_transport::TlsPeer;
+use selvedge_transport::services::protos::deliver_server::Deliver;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::filtered;
+use crate::access::{AccessControl, ChannelResource};
+use crate::channel::{Channel, Channels};
+use crate::metrics::Metrics;
+
+/// Blocks that may wait for a slow client before reading the next from disk waits too.
+const SEND_QUEUE: usize = 4;
+
+/// What the service needs to know of the peer.
+#[derive(Clone)]
+pub struct DeliverService {
+    channels: Channels,
+    access: AccessControl,
+    metrics: Arc<Metrics>,
+    options: DeliverOptions,
+    permits: Arc<Semaphore>,
+}
+
+/// Settings of the service.
+#[derive(Debug, Clone)]
+pub struct DeliverOptions {
+    /// How far a request's time may be from ours (peer.authentication.timewindow).
+    pub time_window: Duration,
+    /// Must requests name the TLS certificate that they come with (mutual TLS)?
+    pub bind_to_tls: bool,
+    /// Streams at the same time (peer.limits.concurrency.deliverService).
+    pub concurrency: usize,
+}
+
+impl DeliverService {
+    /// A service over the peer's channels.
+    pub fn new(
+        channels: Channels,
+        access: AccessControl,
+        metrics: Arc<Metrics>,
+        options: DeliverOptions,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(options.concurrency));
+        Self { channels, access, metrics, options, permits }
+    }
+
+    fn start(
+        &self,
+        request: Request<Streaming<Envelope>>,
+        form: Form,
+    ) -> Result<Response<ResponseStream>, Status> {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            return Err(Status::unknown(format!(
+                "too many requests for /protos.Deliver, exceeding concurrency limit ({})",
+                self.options.concurrency
+            )));
+        };
+        let tls_hash = request.extensions().get::<TlsPeer>().and_then(|peer| peer.certificate_hash());
+        let (replies, stream) = mpsc::channel(SEND_QUEUE);
+        let session = Session { service: self.clone(), form, tls_hash, replies };
+        tokio::spawn(async move {
+            let _permit = permit;
+            session.service.metrics.deliver.streams_opened.inc();
+            session.run(request.into_inner()).await;
+            session.service.metrics.deliver.streams_closed.inc();
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+type ResponseStream = Pin<Box<dyn Stream<Item = Result<DeliverResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Deliver for DeliverService {
+    type DeliverStream = ResponseStream;
+    type DeliverFilteredStream = ResponseStream;
+    type DeliverWithPrivateDataStream = ResponseStream;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<ResponseStream>, Status> {
+        self.start(request, Form::Whole)
+    }
+
+    async fn deliver_filtered(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<ResponseStream>, Status> {
+        self.start(request, Form::Filtered)
+    }
+
+    async fn deliver_with_private_data(
+        &self,
+        _: Request<Streaming<Envelope>>,
+    ) -> Result<Response<ResponseStream>, Status> {
+        Err(Status::unimplemented("this peer keeps no private data yet: use Deliver"))
+    }
+}
+
+/// How a client wants its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Whole,
+    Filtered,
+}
+
+impl Form {
+    const fn resource(self) -> ChannelResource {
+        match self {
+            Self::Whole => ChannelResource::BLOCK_EVENTS,
+            Self::Filtered => ChannelResource::FILTERED_BLOCK_EVENTS,
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Whole => "block",
+            Self::Filtered => "filtered_block",
+        }
+    }
+}
+
+/// One stream of seek requests and their answers.
+struct Session {
+    service: DeliverService,
+    form: Form,
+    tls_hash: Option<[u8; 32]>,
+    replies: mpsc::Sender<Result<DeliverResponse, Status>>,
+}
+
+/// The client has gone.
+struct Gone;
+
+/// Ends a request: with a status for the client, or because nobody listens.
+enum End {
+    Status(Code),
+    Gone,
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl Session {
+    async fn run(&self, mut requests: Streaming<Envelope>) {
+        loop {
+            let envelope = tokio::select! {
+                request = requests.next() => request,
+                () = self.replies.closed() => return,
+            };
+            let envelope = match envelope {
+                Some(Ok(envelope)) => envelope,
+                Some(Err(reason)) => {
+                    tracing::warn!(target: "common.deliver", %reason, "Error reading from client");
+                    return;
+                }
+                None => return,
+            };
+            let code = match self.answer(envelope).await {
+                Ok(()) => Code::Success,
+                Err(End::Status(code)) => code,
+                Err(End::Gone) => return,
+            };
+            let sent = self.send(Type::Status(code.into())).await;
+            if code != Code::Success || sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answer(&self, envelope: Envelope) -> Result<(), End> {
+        let seek = SeekRequest::open(envelope).map_err(bad_request)?;
+        self.check_header(&seek.header).map_err(bad_request)?;
+        let channel_id = &seek.header.channel_id;
+        let channel = self.service.channels.get(channel_id).ok_or(End::Status(Code::NotFound))?;
+        self.service.metrics.deliver.requests_received(channel_id, self.form.label());
+        let result = self.deliver(&channel, &seek).await;
+        let success = result.is_ok();
+        self.service.metrics.deliver.requests_completed(channel_id, self.form.label(), success);
+        result
+    }
+
+    fn check_header(&self, header: &ChannelHeader) -> Result<(), String> {
+        let timestamp =
+            header.timestamp.ok_or("channel header in envelope must contain timestamp")?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
+        let apart = seconds.abs_diff(i128::try_from(now.as_nanos()).unwrap_or(i128::MAX));
+        let window = self.service.options.time_window;
+        if apart > window.as_nanos() {
+            return Err(format!(
+                "envelope timestamp is more than {window:?} apart from current server time"
+            ));
+        }
+        if !self.service.options.bind_to_tls {
+            return Ok(());
+        }
+        match self.tls_hash {
+            _ if header.tls_cert_hash.is_empty() => {
+                Err("client didn't include its TLS cert hash".to_owned())
+            }
+            None => Err("client didn't send a TLS certificate".to_owned()),
+            Some(actual) if actual[..] == header.tls_cert_hash[..] => Ok(()),
+            Some(_) => Err("the TLS cert hash is not that of the client's certificate".to_owned()),
+        }
+    }
+
+    async fn deliver(&self, channel: &Channel, seek: &SeekRequest) -> Result<(), End> {
+        let mut guard = Guard::new(self, channel, seek);
+        guard.check()?;
+        let ledger = channel.ledger();
+        let newest = ledger.height().saturating_sub(1);
+        let mut number = seek.first(newest).map_err(bad_request)?;
+        let last = seek.last(number, newest).map_err(bad_request)?;
+        let fail_if_not_ready = seek.info.behavior == SeekBehavior::FailIfNotReady as i32;
+        let mut heights = ledger.subscribe();
+        loop {
+            if number >= ledger.height() {
+                if fail_if_not_ready {
+                    return Err(End::Status(Code::NotFound));
+                }
+                tokio::select! {
+                    waited = heights.wait_for(|height| *height > number) => {
+                        if waited.is_err() {
+                            return Err(End::Status(Code::ServiceUnavailable));
+                        }
+                    }
+                    () = self.replies.closed() => return Err(End::Gone),
+                }
+            }
+            let block = read(channel, number).await?;
+            guard.check()?;
+            self.send_block(block, seek).await?;
+            self.service.metrics.deliver.blocks_sent(channel.id(), self.form.label());
+            if number == last {
+                return Ok(());
+            }
+            number = number.saturating_add(1);
+        }
+    }
+
+    async fn send_block(&self, bytes: Bytes, seek: &SeekRequest) -> Result<(), Gone> {
+        let block = match Block::decode(bytes) {
+            Ok(block) => block,
+            Err(reason) => {
+                tracing::error!(target: "common.deliver", %reason, "a stored block does not parse");
+                return self.send(Type::Status(Code::InternalServerError.into())).await;
+            }
+        };
+        let reply = match self.form {
+            Form::Whole => Type::Block(seek.shape(block)),
+            Form::Filtered => match filtered::filter(&block) {
+                Ok(block) => Type::FilteredBlock(block),
+                Err(reason) => {
+                    tracing::warn!(
+                        target: "common.deliver",
+                        "Failed to generate filtered block due to: {reason}"
+                    );
+                    Type::Status(Code::BadRequest.into())
+                }
+            },
+        };
+        self.send(reply).await
+    }
+
+    async fn send(&self, reply: Type) -> Result<(), Gone> {
+        let reply = DeliverResponse { r#type: Some(reply) };
+        self.replies.send(Ok(reply)).await.map_err(|_| Gone)
+    }
+}
+
+/// One request, opened.
+struct SeekRequest {
+    header: ChannelHeader,
+    signed: SignedData,
+    info: SeekInfo,
+}
+
+impl SeekRequest {
+    fn open(envelope: Envelope) -> Result<Self, String> {
+        let text = |error: selvedge_protos::DecodeError| error.to_string();
+        let payload = Payload::decode(envelope.payload.clone()).map_err(text)?;
+        let headers = payload.header.ok_or("envelope has no header")?;
+        let header = ChannelHeader::decode(headers.channel_header).map_err(text)?;
+        let signature_header = SignatureHeader::decode(headers.signature_header).map_err(text)?;
+        let info = SeekInfo::decode(payload.data).map_err(text)?;
+        let signed = SignedData {
+            data: envelope.payload,
+            identity: signature_header.creator,
+            signature: envelope.signature,
+        };
+        Ok(Self { header, signed, info })
+    }
+
+    fn first(&self, newest: u64) -> Result<u64, String> {
+        match position(&self.info.start)? {
+            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_) => Ok(newest),
+            seek_position::Type::Oldest(_) => Ok(0),
+            seek_position::Type::Specified(specified) => Ok(specified.number),
+        }
+    }
+
+    fn last(&self, first: u64, newest: u64) -> Result<u64, String> {
+        match position(&self.info.stop)? {
+            seek_position::Type::Oldest(_) => Ok(first),
+            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_)
+                if self.info.start == self.info.stop =>
+            {
+                Ok(first)
+            }
+            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_) => Ok(newest),
+            seek_position::Type::Specified(specified) if specified.number < first => Err(format!(
+                "start number {first} greater than stop number {}",
+                specified.number
+            )),
+            seek_position::Type::Specified(specified) => Ok(specified.number),
+        }
+    }
+
+    /// Attestations carry no data, unless the block configures the channel.
+    fn shape(&self, block: Block) -> Block {
+        let attestation = self.info.content_type == SeekContentType::HeaderWithSig as i32;
+        if attestation && !is_config(&block) { Block { data: None, ..block } } else { block }
+    }
+}
+
+fn position(position: &Option<SeekPosition>) -> Result<&seek_position::Type, String> {
+    let kind = position.as_ref().and_then(|position| position.r#type.as_ref());
+    kind.ok_or_else(|| "seekInfo message with missing start or stop".to_owned())
+}
+
+fn is_config(block: &Block) -> bool {
+    selvedge_channel::config_from_block(block).is_ok_and(|config| config.is_some())
+}
+
+/// Access is checked at the start and again whenever the channel's configuration has changed; it
+/// ends when the client's certificate does.
+struct Guard<'a> {
+    session: &'a Session,
+    channel: &'a Channel,
+    seek: &'a SeekRequest,
+    checked_at: Option<u64>,
+    expires_at: Option<SystemTime>,
+}
+
+impl<'a> Guard<'a> {
+    fn new(session: &'a Session, channel: &'a Channel, seek: &'a SeekRequest) -> Self {
+        let identity = channel.config().msps().deserialize(&seek.signed.identity).ok();
+        let expires_at = identity.map(|identity| identity.expires_at());
+        Self { session, channel, seek, checked_at: None, expires_at }
+    }
+
+    fn check(&mut self) -> Result<(), End> {
+        let forbidden = |reason: &dyn std::fmt::Display| {
+            let channel = self.channel.id();
+            tracing::warn!(
+                target: "common.deliver",
+                "[channel: {channel}] Client is not authorized: {reason}"
+            );
+            End::Status(Code::Forbidden)
+        };
+        if self.expires_at.is_some_and(|end| end < SystemTime::now()) {
+            return Err(forbidden(&"deliver client identity expired"));
+        }
+        let sequence = self.channel.config().sequence();
+        if self.checked_at == Some(sequence) {
+            return Ok(());
+        }
+        let resource = self.session.form.resource();
+        let access = &self.session.service.access;
+        access
+            .check_channel(resource, self.channel, &self.seek.signed)
+            .map_err(|reason| forbidden(&reason))?;
+        self.checked_at = Some(sequence);
+        Ok(())
+    }
+}
+
+async fn read(channel: &Channel, number: u64) -> Result<Bytes, End> {
+    let ledger = channel.ledger().clone();
+    let block = tokio::task::spawn_blocking(move || ledger.block_bytes(number)).await;
+    match block {
+        Ok(Ok(block)) => Ok(block),
+        Ok(Err(reason)) => {
+            tracing::error!(target: "common.deliver", %reason, "Error reading from channel");
+            Err(End::Status(Code::InternalServerError))
+        }
+        Err(_) => Err(End::Gone),
+    }
+}
+
+fn bad_request(reason: String) -> End {
+    tracing::warn!(target: "common.deliver", "bad deliver request: {reason}");
+    End::Status(Code::BadRequest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,74 @@
-//! (to be written)
+//! The ledger of a peer: for each channel the chain of blocks in block files, and an index over it.
+//!
+//! # Block files are the truth
+//!
+//! A block is committed when its record is in the channel's last block file and the file is synced.
+//! Everything else is made from the block files, may lag behind them, and can be removed: it is
+//! brought level when a ledger is opened. So only one thing has to be written safely for a block,
+//! and there is one order to get right: files, sync, index, then the new height is told.
+//!
+//! Block files are Fabric's, byte for byte, in Fabric's place, so that a data directory of a Go peer
+//! can be taken over, and ours be read by one:
+//!
+//! ```text
+//! ledgersData/                    in peer.fileSystemPath
+//!   fileLock/LOCK                 held while a peer runs, ours or a Go peer
+//!   chains/chains/CHANNEL/        blockfile_000000, blockfile_000001 ...
+//!   chains/index/ and others      a Go peer's databases; not read, not touched
+//!   selvedge/channels/CHANNEL/    all that is made from the channel's blocks
+//!     index/                      the block index (fjall)
+//!   selvedge/joining/             channels that are being made
+//! ```
+//!
+//! A Go peer that gets the directory back must make its own databases anew (`peer node rebuild-dbs`),
+//! since they have not seen the blocks that came in between.
+//!
+//! # Parts
+//!
+//! - [`LedgerManager`]: the data directory, its lock, and which channels there are.
+//! - [`BlockStore`]: one channel's chain: append, read by number, hash, transaction id, follow the
+//!   height.
+//! - [`store`]: the ordered key-value store under the index, on disk and in memory.
+//!
+//! # When things go wrong
+//!
+//! - **The process ends, or the power fails, within an append.** The last record may be incomplete.
+//!   Opening cuts it off, with a line in the log. What is cut was never told to be committed.
+//! - **Writing fails** (full disk, read-only file system, failed sync). The store takes no more blocks
+//!   until it is opened anew ([`LedgerError::Poisoned`]), since what the disk then holds is known only
+//!   by reading it back.
+//! - **A record is not what was written.** [`LedgerError::Corrupt`] names file, offset and block,
+//!   both when the block is read and when files are gone through. Nothing is cut off.
+//! - **The index is missing, damaged, or of other files.** It is built anew from the block files, with
+//!   progress in the log and to [`Options::rebuild_observer`].
+//!
+//! # Differences from Fabric's block store
+//!
+//! - The index is ours, in a folder of its own, and is not synced for each block. It keeps the first
+//!   occurrence of a transaction id only, which is all that Fabric ever reads of it.
+//! - Data hashes are checked when blocks are appended, read and gone through; Fabric checks none of
+//!   them here, and serves a damaged block as it is.
+//! - A failed write ends appending; Fabric cuts the file and goes on.
+//! - A block that is larger than a block file may be does not leave an empty file before it.
+//! - Ledgers that were joined by a snapshot are refused for now.
+
+mod block_files;
+mod block_format;
+mod block_index;
+mod block_store;
+mod channel_id;
+mod disk;
+mod error;
+mod manager;
+mod recent_blocks;
+mod recovery;
+pub mod store;
+mod writer;
+
+pub use block_store::{
+    BlockStore, Blocks, Options, RebuildObserver, RebuildProgress, StoredTransaction,
+    TransactionStatus,
+};
+pub use channel_id::{MAX_CHANNEL_ID_LENGTH, validate_channel_id};
+pub use error::LedgerError;
+pub use manager::LedgerManager;

@@ -1,0 +1,263 @@
+//! Where blocks and transactions lie, by number, hash and transaction id.
+//!
+//! The index holds nothing that the block files do not, so it may be behind them, or lost: it is
+//! brought level, or made anew, when a ledger is opened. The savepoint is the last block in it and
+//! changes in the same batch as the entries of that block.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use selvedge_protos::common::{Block, BlockMetadataIndex};
+use selvedge_protos::protos::TxValidationCode;
+use selvedge_protos::{block::metadata_slot, sha256};
+
+use crate::block_format::{EnvelopeSpan, FormatError, read_varint, transaction_id, write_varint};
+use crate::store::{Batch, Durability, Store, StoreError, Table};
+
+const FORMAT_KEY: &[u8] = b"format";
+const SAVEPOINT_KEY: &[u8] = b"savepoint";
+/// Changes whenever the entries do; an index of another format is made anew.
+const FORMAT: &[u8] = b"selvedge block index 1";
+
+/// Longer transaction ids are told apart by their hash. Those that validation accepts have 64 bytes.
+const MAX_ID_IN_KEY: usize = 1024;
+
+/// The record of a block: length prefix and block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub file: u32,
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// What the index knows of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlockEntry {
+    pub place: Place,
+    pub header_hash: [u8; 32],
+    pub spans: Vec<EnvelopeSpan>,
+}
+
+/// What the index knows of a transaction id: its first occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TransactionEntry {
+    pub block: u64,
+    pub index: u64,
+    pub code: u8,
+}
+
+/// Why the index did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IndexError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("an entry of table {0} does not parse")]
+    Entry(&'static str),
+}
+
+/// The index of one channel's blocks.
+pub(crate) struct BlockIndex {
+    store: Arc<dyn Store>,
+}
+
+/// Entries that are not in the index yet.
+#[derive(Debug, Default)]
+pub(crate) struct PendingEntries {
+    batch: Batch,
+    ids: HashSet<Vec<u8>>,
+}
+
+impl PendingEntries {
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len()
+    }
+}
+
+impl BlockIndex {
+    /// An index of another format is emptied.
+    pub(crate) fn open(store: Arc<dyn Store>) -> Result<Self, IndexError> {
+        let index = Self { store };
+        if index.store.get(Table::Meta, FORMAT_KEY)?.as_deref() != Some(FORMAT) {
+            index.clear()?;
+        }
+        Ok(index)
+    }
+
+    /// Removes every entry.
+    pub(crate) fn clear(&self) -> Result<(), IndexError> {
+        self.store.clear()?;
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, FORMAT_KEY, FORMAT);
+        Ok(self.store.commit(batch, Durability::Process)?)
+    }
+
+    /// The last block in the index.
+    pub(crate) fn savepoint(&self) -> Result<Option<u64>, IndexError> {
+        let value = self.store.get(Table::Meta, SAVEPOINT_KEY)?;
+        value
+            .map(|value| number_from(&value, Table::Meta))
+            .transpose()
+    }
+
+    pub(crate) fn block(&self, number: u64) -> Result<Option<BlockEntry>, IndexError> {
+        let value = self.store.get(Table::Blocks, &number.to_be_bytes())?;
+        let entry = value.map(|value| decode_block(value).map_err(|_| damaged(Table::Blocks)));
+        entry.transpose()
+    }
+
+    pub(crate) fn number_by_hash(&self, header_hash: &[u8]) -> Result<Option<u64>, IndexError> {
+        if header_hash.len() != 32 {
+            return Ok(None);
+        }
+        let value = self.store.get(Table::Hashes, header_hash)?;
+        value
+            .map(|value| number_from(&value, Table::Hashes))
+            .transpose()
+    }
+
+    pub(crate) fn transaction(&self, id: &str) -> Result<Option<TransactionEntry>, IndexError> {
+        let value = self.store.get(Table::Transactions, &id_key(id))?;
+        let entry =
+            value.map(|value| decode_transaction(&value).map_err(|_| damaged(Table::Transactions)));
+        entry.transpose()
+    }
+
+    /// Adds a block, which must be the next one, to `pending`.
+    pub(crate) fn add(
+        &self,
+        pending: &mut PendingEntries,
+        number: u64,
+        block: &Block,
+        entry: &BlockEntry,
+    ) -> Result<(), IndexError> {
+        let number_key = number.to_be_bytes();
+        let codes = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
+        let envelopes = block.data.iter().flat_map(|data| &data.data);
+        for (index, envelope) in envelopes.enumerate() {
+            let key = id_key(&transaction_id(envelope));
+            let known =
+                pending.ids.contains(&key) || self.store.get(Table::Transactions, &key)?.is_some();
+            if known {
+                continue;
+            }
+            let value = encode_transaction(TransactionEntry {
+                block: number,
+                index: index as u64,
+                code: code_at(&codes, index),
+            });
+            pending.ids.insert(key.clone());
+            pending.batch.put(Table::Transactions, key, value);
+        }
+        let batch = &mut pending.batch;
+        batch.put(Table::Hashes, entry.header_hash, number_key);
+        batch.put(Table::Blocks, number_key, encode_block(entry));
+        batch.put(Table::Meta, SAVEPOINT_KEY, number_key);
+        Ok(())
+    }
+
+    /// Makes what is pending part of the index. Not forced to disk, since the block files are.
+    pub(crate) fn commit(&self, pending: PendingEntries) -> Result<(), IndexError> {
+        Ok(self.store.commit(pending.batch, Durability::Process)?)
+    }
+}
+
+/// The verdict on a transaction in a block's TRANSACTIONS_FILTER.
+fn code_at(codes: &[u8], index: usize) -> u8 {
+    codes
+        .get(index)
+        .copied()
+        .unwrap_or(TxValidationCode::NotValidated as u8)
+}
+
+/// Keys order ids by length, then by bytes, as Fabric's index does, so that its snapshots can be
+/// written by going through them.
+fn id_key(id: &str) -> Vec<u8> {
+    let length = (id.len() as u64).to_be_bytes();
+    let zeros = length.iter().take_while(|byte| **byte == 0).count();
+    let digits = length.get(zeros..).unwrap_or_default();
+    let mut key = Vec::with_capacity(id.len().min(MAX_ID_IN_KEY) + 48);
+    key.push(digits.len() as u8);
+    key.extend_from_slice(digits);
+    match id.as_bytes().get(..MAX_ID_IN_KEY) {
+        Some(beginning) if id.len() > MAX_ID_IN_KEY => {
+            key.extend_from_slice(beginning);
+            key.extend_from_slice(&sha256(id.as_bytes()));
+        }
+        _ => key.extend_from_slice(id.as_bytes()),
+    }
+    key
+}
+
+/// Envelopes follow one another, so the place of the first and their lengths say it all.
+fn encode_block(entry: &BlockEntry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 3 * entry.spans.len());
+    write_varint(u64::from(entry.place.file), &mut out);
+    write_varint(entry.place.offset, &mut out);
+    write_varint(entry.place.length, &mut out);
+    out.extend_from_slice(&entry.header_hash);
+    write_varint(entry.spans.first().map_or(0, |span| span.offset), &mut out);
+    for span in &entry.spans {
+        write_varint(span.length, &mut out);
+    }
+    out
+}
+
+fn decode_block(mut value: Bytes) -> Result<BlockEntry, FormatError> {
+    let file = u32::try_from(read_varint(&mut value)?).map_err(|_| FormatError::Varint)?;
+    let offset = read_varint(&mut value)?;
+    let length = read_varint(&mut value)?;
+    let mut header_hash = [0; 32];
+    value
+        .try_copy_to_slice(&mut header_hash)
+        .map_err(|_| FormatError::Varint)?;
+    let mut offset_in_record = read_varint(&mut value)?;
+    let mut spans = Vec::new();
+    while !value.is_empty() {
+        let span = EnvelopeSpan {
+            offset: offset_in_record,
+            length: read_varint(&mut value)?,
+        };
+        offset_in_record = offset_in_record
+            .checked_add(span.length)
+            .ok_or(FormatError::Varint)?;
+        spans.push(span);
+    }
+    Ok(BlockEntry {
+        place: Place {
+            file,
+            offset,
+            length,
+        },
+        header_hash,
+        spans,
+    })
+}
+
+fn encode_transaction(entry: TransactionEntry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12);
+    out.push(entry.code);
+    write_varint(entry.block, &mut out);
+    write_varint(entry.index, &mut out);
+    out
+}
+
+fn decode_transaction(mut value: &[u8]) -> Result<TransactionEntry, FormatError> {
+    Ok(TransactionEntry {
+        code: value.try_get_u8().map_err(|_| FormatError::Varint)?,
+        block: read_varint(&mut value)?,
+        index: read_varint(&mut value)?,
+    })
+}
+
+fn number_from(value: &[u8], table: Table) -> Result<u64, IndexError> {
+    let bytes = value.try_into().map_err(|_| damaged(table))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn damaged(table: Table) -> IndexError {
+    IndexError::Entry(table.name())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,478 @@
+//! The chain of one channel: block files, and the index over them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use selvedge_protos::Message;
+use selvedge_protos::block::{data_hash, header_hash};
+use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockchainInfo};
+use tokio::sync::watch;
+
+use crate::LedgerError;
+use crate::block_files::BlockFiles;
+use crate::block_format::{transaction_id, write_record};
+use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries, TransactionEntry};
+use crate::disk::{Disk, SystemDisk};
+use crate::recent_blocks::RecentBlocks;
+use crate::recovery::{Recovered, Recovery, chain_info, index_failure, open_index_store};
+use crate::store::Store;
+use crate::writer::Writer;
+
+/// How a [`BlockStore`] is kept.
+#[derive(Clone)]
+pub struct Options {
+    /// A block file takes no further block beyond this length. Fabric's is 64 MiB, fixed.
+    pub max_file_bytes: u64,
+    /// Memory for the last blocks of a channel.
+    pub recent_blocks_bytes: usize,
+    /// Told while an index is built from block files.
+    pub rebuild_observer: Option<RebuildObserver>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_file_bytes: 64 << 20,
+            recent_blocks_bytes: 4 << 20,
+            rebuild_observer: None,
+        }
+    }
+}
+
+/// Called now and then, on the thread that opens a ledger.
+pub type RebuildObserver = Arc<dyn Fn(&RebuildProgress<'_>) + Send + Sync>;
+
+/// How far the building of an index is.
+#[derive(Debug, Clone, Copy)]
+pub struct RebuildProgress<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// Blocks in the index.
+    pub height: u64,
+    /// Bytes of block files gone through.
+    pub bytes: u64,
+    /// Bytes of block files to go through in all.
+    pub total_bytes: u64,
+}
+
+/// A transaction with the verdict on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTransaction {
+    /// The bytes of the `common.Envelope`.
+    pub envelope: Bytes,
+    /// The verdict.
+    pub status: TransactionStatus,
+}
+
+/// Where a transaction is, and the verdict on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionStatus {
+    /// Number of the block.
+    pub block: u64,
+    /// Position in the block, from 0.
+    pub index: u64,
+    /// Fabric's `TxValidationCode`; NOT_VALIDATED (254) where the block does not tell.
+    pub code: u8,
+}
+
+/// The blocks of one channel. Cheap to clone; all clones are one store.
+///
+/// Every method may wait for the disk, so none belongs on an asynchronous task. Reads run beside
+/// each other and beside appending.
+#[derive(Clone)]
+pub struct BlockStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channel: String,
+    disk: Arc<dyn Disk>,
+    files: BlockFiles,
+    index: BlockIndex,
+    writer: Mutex<WriterState>,
+    info: RwLock<BlockchainInfo>,
+    height: watch::Sender<u64>,
+    recent: Mutex<RecentBlocks>,
+}
+
+enum WriterState {
+    Ready(Writer),
+    Poisoned(String),
+}
+
+/// A block that has passed the checks, with what was computed for them.
+struct NextBlock<'a> {
+    block: &'a Block,
+    header: &'a BlockHeader,
+    data: &'a BlockData,
+    header_hash: [u8; 32],
+}
+
+impl BlockStore {
+    /// Opens the chain whose block files are in `files` and whose index is in `index`; both folders
+    /// are made if need be. The caller sees to it that no other process has them open.
+    ///
+    /// The index is brought level with the block files, an incomplete last block is cut off. Takes
+    /// the time of reading the blocks that the index lacks: none after an orderly stop, all of them
+    /// if there is no index.
+    pub fn open(
+        channel: &str,
+        files: &Path,
+        index: &Path,
+        options: &Options,
+    ) -> Result<Self, LedgerError> {
+        let disk = Arc::new(SystemDisk);
+        for folder in [files, index] {
+            disk.create_folder(folder)
+                .map_err(LedgerError::io("create", folder))?;
+        }
+        let store = open_index_store(channel, index)?;
+        Self::open_on(channel, disk, files, store, options)
+    }
+
+    pub(crate) fn open_on(
+        channel: &str,
+        disk: Arc<dyn Disk>,
+        files: &Path,
+        store: Arc<dyn Store>,
+        options: &Options,
+    ) -> Result<Self, LedgerError> {
+        let files = BlockFiles::new(files.to_owned());
+        let index = BlockIndex::open(store).map_err(|error| index_failure(channel, error))?;
+        let recovery = Recovery {
+            channel,
+            files: &files,
+            index: &index,
+            observer: options.rebuild_observer.as_ref(),
+        };
+        let Recovered { info, end } = recovery.run()?;
+        let writer = Writer::open(&*disk, &files, end, options.max_file_bytes)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                channel: channel.to_owned(),
+                disk,
+                files,
+                index,
+                writer: Mutex::new(WriterState::Ready(writer)),
+                height: watch::Sender::new(info.height),
+                info: RwLock::new(info),
+                recent: Mutex::new(RecentBlocks::new(options.recent_blocks_bytes)),
+            }),
+        })
+    }
+
+    /// The channel's id.
+    pub fn channel(&self) -> &str {
+        &self.inner.channel
+    }
+
+    /// The number of blocks.
+    pub fn height(&self) -> u64 {
+        *self.inner.height.borrow()
+    }
+
+    /// Height, hash of the last block's header, hash of the header before it.
+    pub fn info(&self) -> BlockchainInfo {
+        self.inner.info.read().clone()
+    }
+
+    /// Follows the height. It grows when a block is safe on disk and can be read.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.inner.height.subscribe()
+    }
+
+    /// Appends a block: the next number, naming the last block's header hash, with data of the hash
+    /// in its header. Whether it is genuine is the caller's business. Returns when it is safe on disk.
+    ///
+    /// If writing fails, the store takes no more blocks until it is opened anew, which finds out
+    /// what has reached the disk. Reading goes on.
+    pub fn append(&self, block: &Block) -> Result<(), LedgerError> {
+        self.append_batch(std::slice::from_ref(block))
+    }
+
+    /// Appends blocks that follow each other with one sync at the end; for catching up. If one is
+    /// refused, none is stored.
+    pub fn append_batch(&self, blocks: &[Block]) -> Result<(), LedgerError> {
+        let inner = &*self.inner;
+        let mut state = inner.writer.lock();
+        let writer = match &mut *state {
+            WriterState::Ready(writer) => writer,
+            WriterState::Poisoned(cause) => {
+                return Err(LedgerError::Poisoned {
+                    channel: inner.channel.clone(),
+                    cause: cause.clone(),
+                });
+            }
+        };
+        let blocks = inner.check(blocks)?;
+        let Some(last) = blocks.last() else {
+            return Ok(());
+        };
+        if let Err(error) = inner.write(writer, &blocks) {
+            tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
+            *state = WriterState::Poisoned(error.to_string());
+            return Err(error);
+        }
+        inner.remember(&blocks);
+        let info = chain_info(
+            last.header.number,
+            last.header_hash,
+            last.header.previous_hash.clone(),
+        );
+        let height = info.height;
+        *inner.info.write() = info;
+        inner.height.send_replace(height);
+        Ok(())
+    }
+
+    /// Why the store takes no more blocks, if a write has failed.
+    pub fn poisoned(&self) -> Option<String> {
+        match &*self.inner.writer.lock() {
+            WriterState::Ready(_) => None,
+            WriterState::Poisoned(cause) => Some(cause.clone()),
+        }
+    }
+
+    /// A block, `None` if the chain does not reach that far.
+    ///
+    /// Header, data and metadata are always there; fields that Fabric's block files do not keep
+    /// (unknown ones) are not.
+    pub fn block(&self, number: u64) -> Result<Option<Block>, LedgerError> {
+        let inner = &*self.inner;
+        let Some(entry) = inner.entry(number)? else {
+            return Ok(None);
+        };
+        inner.files.read(number, &entry).map(Some)
+    }
+
+    /// A block in the canonical encoding of `common.Block`.
+    pub fn block_bytes(&self, number: u64) -> Result<Option<Bytes>, LedgerError> {
+        let recent = self.inner.recent.lock().get(number);
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let block = self.block(number)?;
+        Ok(block.map(|block| block.encode_to_vec().into()))
+    }
+
+    /// The header of a block, `None` if the chain does not reach that far.
+    pub fn header(&self, number: u64) -> Result<Option<BlockHeader>, LedgerError> {
+        let inner = &*self.inner;
+        let Some(entry) = inner.entry(number)? else {
+            return Ok(None);
+        };
+        inner.files.read_header(number, &entry).map(Some)
+    }
+
+    /// The number of the block with this header hash.
+    pub fn number_by_hash(&self, header_hash: &[u8]) -> Result<Option<u64>, LedgerError> {
+        let number = self.inner.index.number_by_hash(header_hash);
+        let number = number.map_err(|error| self.inner.failure(error))?;
+        Ok(number.filter(|number| *number < self.height()))
+    }
+
+    /// The block with this header hash, as [`Self::block_bytes`].
+    pub fn block_by_hash(&self, header_hash: &[u8]) -> Result<Option<Bytes>, LedgerError> {
+        match self.number_by_hash(header_hash)? {
+            Some(number) => self.block_bytes(number),
+            None => Ok(None),
+        }
+    }
+
+    /// The block in which a transaction id first occurs, as [`Self::block_bytes`].
+    pub fn block_by_transaction_id(&self, id: &str) -> Result<Option<Bytes>, LedgerError> {
+        match self.transaction_status(id)? {
+            Some(status) => self.block_bytes(status.block),
+            None => Ok(None),
+        }
+    }
+
+    /// Where a transaction id first occurs, and the verdict on that transaction. Envelopes that do
+    /// not parse have the id "".
+    pub fn transaction_status(&self, id: &str) -> Result<Option<TransactionStatus>, LedgerError> {
+        let entry = self.inner.index.transaction(id);
+        let entry = entry.map_err(|error| self.inner.failure(error))?;
+        Ok(entry.filter(|entry| entry.block < self.height()).map(
+            |TransactionEntry { block, index, code }| TransactionStatus { block, index, code },
+        ))
+    }
+
+    /// The first transaction with this id.
+    pub fn transaction(&self, id: &str) -> Result<Option<StoredTransaction>, LedgerError> {
+        let Some(status) = self.transaction_status(id)? else {
+            return Ok(None);
+        };
+        let envelope = self.envelope(status.block, status.index)?;
+        match envelope.filter(|envelope| transaction_id(envelope) == id) {
+            Some(envelope) => Ok(Some(StoredTransaction { envelope, status })),
+            None => Err(self.inner.failure(IndexError::Entry("transactions"))),
+        }
+    }
+
+    /// The envelope at a position of a block, from 0; `None` beyond the end of block or chain.
+    pub fn envelope(&self, block: u64, index: u64) -> Result<Option<Bytes>, LedgerError> {
+        let inner = &*self.inner;
+        let entry = inner.entry(block)?;
+        let span = entry.as_ref().and_then(|entry| {
+            let index = usize::try_from(index).ok()?;
+            entry.spans.get(index).copied()
+        });
+        let (Some(entry), Some(span)) = (entry, span) else {
+            return Ok(None);
+        };
+        inner.files.read_envelope(block, &entry, span).map(Some)
+    }
+
+    /// The blocks from `first` on, as [`Self::block_bytes`]. At the end of the chain the iterator
+    /// gives `None`, and goes on when the chain has grown; see [`Self::subscribe`].
+    pub fn blocks_from(&self, first: u64) -> Blocks {
+        Blocks {
+            store: self.clone(),
+            next: first,
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("BlockStore")
+            .field("channel", &self.inner.channel)
+            .field("height", &self.height())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Checks that blocks follow the chain and each other.
+    fn check<'a>(&self, blocks: &'a [Block]) -> Result<Vec<NextBlock<'a>>, LedgerError> {
+        let info = self.info.read().clone();
+        let mut previous = info.current_block_hash;
+        let mut checked = Vec::with_capacity(blocks.len());
+        for (expected, block) in (info.height..).zip(blocks) {
+            let next = self.check_next(block, expected, &previous)?;
+            previous = Bytes::copy_from_slice(&next.header_hash);
+            checked.push(next);
+        }
+        Ok(checked)
+    }
+
+    fn check_next<'a>(
+        &self,
+        block: &'a Block,
+        expected: u64,
+        previous: &Bytes,
+    ) -> Result<NextBlock<'a>, LedgerError> {
+        let channel = || self.channel.clone();
+        let missing = |part| LedgerError::MissingPart {
+            channel: channel(),
+            part,
+        };
+        let header = block.header.as_ref().ok_or_else(|| missing("header"))?;
+        let data = block.data.as_ref().ok_or_else(|| missing("data"))?;
+        if header.number != expected {
+            return Err(LedgerError::UnexpectedNumber {
+                channel: channel(),
+                expected,
+                found: header.number,
+            });
+        }
+        if header.previous_hash != previous {
+            return Err(LedgerError::WrongPreviousHash {
+                channel: channel(),
+                number: header.number,
+                expected: hex::encode(previous),
+                found: hex::encode(&header.previous_hash),
+            });
+        }
+        let data_hash = data_hash(data);
+        if header.data_hash != data_hash[..] {
+            return Err(LedgerError::WrongDataHash {
+                channel: channel(),
+                number: header.number,
+                expected: hex::encode(data_hash),
+                found: hex::encode(&header.data_hash),
+            });
+        }
+        Ok(NextBlock {
+            block,
+            header,
+            data,
+            header_hash: header_hash(header),
+        })
+    }
+
+    /// Block files first and synced, then the index.
+    fn write(&self, writer: &mut Writer, blocks: &[NextBlock<'_>]) -> Result<(), LedgerError> {
+        let mut record = Vec::new();
+        let mut entries = Vec::with_capacity(blocks.len());
+        for next in blocks {
+            record.clear();
+            let metadata = next.block.metadata.as_ref();
+            let spans = write_record(next.header, next.data, metadata, &mut record);
+            let place = writer.append(&*self.disk, &self.files, &record)?;
+            entries.push(BlockEntry {
+                place,
+                header_hash: next.header_hash,
+                spans,
+            });
+        }
+        writer.sync(&self.files)?;
+        let mut pending = PendingEntries::default();
+        for (next, entry) in blocks.iter().zip(&entries) {
+            self.index
+                .add(&mut pending, next.header.number, next.block, entry)
+                .map_err(|error| self.failure(error))?;
+        }
+        self.index
+            .commit(pending)
+            .map_err(|error| self.failure(error))
+    }
+
+    fn remember(&self, blocks: &[NextBlock<'_>]) {
+        for next in blocks {
+            let mut block = next.block.clone();
+            block.metadata.get_or_insert_default();
+            let bytes = block.encode_to_vec();
+            self.recent.lock().push(next.header.number, bytes.into());
+        }
+    }
+
+    fn entry(&self, number: u64) -> Result<Option<BlockEntry>, LedgerError> {
+        if number >= *self.height.borrow() {
+            return Ok(None);
+        }
+        match self.index.block(number) {
+            Ok(Some(entry)) => Ok(Some(entry)),
+            Ok(None) => Err(self.failure(IndexError::Entry("blocks"))),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    fn failure(&self, error: IndexError) -> LedgerError {
+        index_failure(&self.channel, error)
+    }
+}
+
+/// Iterator over the blocks of a chain; see [`BlockStore::blocks_from`].
+#[derive(Debug, Clone)]
+pub struct Blocks {
+    store: BlockStore,
+    next: u64,
+}
+
+impl Iterator for Blocks {
+    type Item = Result<(u64, Bytes), LedgerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let number = self.next;
+        let bytes = self.store.block_bytes(number).transpose()?;
+        self.next += u64::from(bytes.is_ok());
+        Some(bytes.map(|bytes| (number, bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

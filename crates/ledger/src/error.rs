@@ -1,0 +1,188 @@
+//! What can go wrong in a ledger.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// Why a ledger could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The operating system refused an operation on a file or folder.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, in the imperative.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A stored block is not what was written.
+    #[error(
+        "block {block} at offset {offset} of {} is corrupt: {reason}; nothing after it is trusted: \
+         restore the file from a backup, or remove the channel's folder and join the channel again",
+        path.display()
+    )]
+    Corrupt {
+        /// The block file.
+        path: PathBuf,
+        /// Where the record of the block begins.
+        offset: u64,
+        /// The number that the block there should have.
+        block: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A block file lacks between others.
+    #[error("block file {} is missing, but later ones are there: restore it from a backup", path.display())]
+    MissingFile {
+        /// The file that should be there.
+        path: PathBuf,
+    },
+    /// A block without header or data.
+    #[error("channel {channel}: a block without {part} cannot be stored")]
+    MissingPart {
+        /// The channel.
+        channel: String,
+        /// `header` or `data`.
+        part: &'static str,
+    },
+    /// Not the next block.
+    #[error("channel {channel}: expected block {expected}, found block {found}")]
+    UnexpectedNumber {
+        /// The channel.
+        channel: String,
+        /// The height of the ledger.
+        expected: u64,
+        /// The number in the block's header.
+        found: u64,
+    },
+    /// The block follows another chain.
+    #[error(
+        "channel {channel}: block {number} names {found} as the hash of the block before it, \
+         which is {expected}"
+    )]
+    WrongPreviousHash {
+        /// The channel.
+        channel: String,
+        /// The number of the block.
+        number: u64,
+        /// Header hash of the last block of the ledger, in hex.
+        expected: String,
+        /// What the block says, in hex.
+        found: String,
+    },
+    /// The block's data is not what its header says.
+    #[error(
+        "channel {channel}: the data of block {number} hashes to {expected}, its header says {found}"
+    )]
+    WrongDataHash {
+        /// The channel.
+        channel: String,
+        /// The number of the block.
+        number: u64,
+        /// SHA-256 of the data, in hex.
+        expected: String,
+        /// What the header says, in hex.
+        found: String,
+    },
+    /// An earlier write failed; what the disk holds is known again only after a restart.
+    #[error(
+        "channel {channel}: the ledger takes no more blocks, since a write has failed ({cause}): \
+         see to the disk, then restart the peer"
+    )]
+    Poisoned {
+        /// The channel.
+        channel: String,
+        /// The failure.
+        cause: String,
+    },
+    /// The index could not be read or written.
+    #[error("channel {channel}: index: {source}")]
+    Index {
+        /// The channel.
+        channel: String,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// An entry of the index does not parse, or points nowhere.
+    #[error(
+        "channel {channel}: an entry in table {table} of the block index is damaged: \
+         restart the peer with the channel's index folder removed, and it is built anew"
+    )]
+    DamagedIndex {
+        /// The channel.
+        channel: String,
+        /// The table of the index.
+        table: &'static str,
+    },
+    /// Another process works in this data directory.
+    #[error(
+        "the data directory is in use: another process holds {}; stop that peer or choose \
+         another peer.fileSystemPath",
+        path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Not a channel id by Fabric's rules.
+    #[error("{id:?} is not a channel id: {reason}")]
+    InvalidChannelId {
+        /// What was given.
+        id: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// The channel is there already.
+    #[error("channel {channel}: ledger already exists")]
+    ChannelExists {
+        /// The channel.
+        channel: String,
+    },
+    /// No such channel in this data directory.
+    #[error("channel {channel}: ledger does not exist")]
+    UnknownChannel {
+        /// The channel.
+        channel: String,
+    },
+    /// A genesis block of another channel.
+    #[error("the genesis block is of channel {found:?}, not of {expected:?}")]
+    WrongChannel {
+        /// The channel asked for.
+        expected: String,
+        /// The channel that the block names.
+        found: String,
+    },
+    /// The folder of a channel is there, but has no block 0 to start from.
+    #[error("{} holds no complete block 0: move it away, then join the channel again", path.display())]
+    NoGenesisBlock {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A ledger that begins after block 0.
+    #[error(
+        "channel {channel} was joined by a snapshot ({} is there); such ledgers are not supported yet",
+        path.display()
+    )]
+    BootstrappedFromSnapshot {
+        /// The channel.
+        channel: String,
+        /// Fabric's file with the snapshot's last block.
+        path: PathBuf,
+    },
+}
+
+impl LedgerError {
+    /// For `map_err` on operations of the operating system.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! All ledgers of a peer.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use selvedge_protos::common::Block;
+use selvedge_protos::envelope::OpenedEnvelope;
+
+use crate::LedgerError;
+use crate::block_files::BlockFiles;
+use crate::block_format::{read_prefix, read_varint};
+use crate::block_store::{BlockStore, Options};
+use crate::channel_id::validate_channel_id;
+use crate::disk::{Disk, SystemDisk};
+use crate::store::MemoryStore;
+
+/// The ledgers under one data directory (`peer.fileSystemPath`), which it holds locked.
+///
+/// A channel is there if its folder of block files holds a complete block 0. New channels are made
+/// in a folder aside, which gets its name when block 0 is safe on disk; so there is no channel half
+/// made, whenever the peer is stopped.
+pub struct LedgerManager {
+    layout: Layout,
+    disk: Arc<dyn Disk>,
+    options: Options,
+    /// Open ledgers. Held while one is opened or made, so that no ledger is opened twice.
+    open: Mutex<BTreeMap<String, BlockStore>>,
+    _lock: File,
+}
+
+/// Where things are, under `ledgersData`. All but `selvedge` are Fabric's names.
+#[derive(Debug, Clone)]
+struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    fn new(data: &Path) -> Self {
+        Self {
+            root: data.join("ledgersData"),
+        }
+    }
+
+    /// A folder, as goleveldb makes it; its LOCK file is what a Go peer locks.
+    fn lock_folder(&self) -> PathBuf {
+        self.root.join("fileLock")
+    }
+
+    fn chains(&self) -> PathBuf {
+        self.root.join("chains").join("chains")
+    }
+
+    fn chain(&self, channel: &str) -> PathBuf {
+        self.chains().join(channel)
+    }
+
+    fn own(&self) -> PathBuf {
+        self.root.join("selvedge")
+    }
+
+    /// Everything of a channel that is made from its blocks.
+    fn derived(&self, channel: &str) -> PathBuf {
+        self.own().join("channels").join(channel)
+    }
+
+    fn index(&self, channel: &str) -> PathBuf {
+        self.derived(channel).join("index")
+    }
+
+    fn joining(&self) -> PathBuf {
+        self.own().join("joining")
+    }
+}
+
+impl LedgerManager {
+    /// Locks the data directory (`peer.fileSystemPath`), makes it if need be, and removes what
+    /// an interrupted join has left.
+    pub fn open(file_system_path: &Path, options: Options) -> Result<Self, LedgerError> {
+        Self::open_on(file_system_path, Arc::new(SystemDisk), options)
+    }
+
+    pub(crate) fn open_on(
+        file_system_path: &Path,
+        disk: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<Self, LedgerError> {
+        let layout = Layout::new(file_system_path);
+        for folder in [layout.lock_folder(), layout.chains(), layout.own()] {
+            disk.create_folder(&folder)
+                .map_err(LedgerError::io("create", &folder))?;
+        }
+        let lock = lock(&layout.lock_folder().join("LOCK"))?;
+        let manager = Self {
+            layout,
+            disk,
+            options,
+            open: Mutex::default(),
+            _lock: lock,
+        };
+        manager.remove_interrupted_joins()?;
+        Ok(manager)
+    }
+
+    /// The channels with a ledger, in alphabetical order. Folders of block files without a complete
+    /// block 0 are passed over.
+    pub fn channels(&self) -> Result<Vec<String>, LedgerError> {
+        let chains = self.layout.chains();
+        let listed = || LedgerError::io("list the channels in", &chains);
+        let mut channels = Vec::new();
+        for entry in fs::read_dir(&chains).map_err(listed())? {
+            let entry = entry.map_err(listed())?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if validate_channel_id(&name).is_err() || !entry.path().is_dir() {
+                continue;
+            }
+            if self.has_ledger(&name)? {
+                channels.push(name);
+            } else {
+                tracing::warn!(
+                    folder = %entry.path().display(),
+                    "Passing over a channel's folder without a complete block 0"
+                );
+            }
+        }
+        channels.sort_unstable();
+        Ok(channels)
+    }
+
+    /// Opens the ledger of a channel; an open one is given again. See [`BlockStore::open`] for the
+    /// time that it takes.
+    pub fn open_channel(&self, channel: &str) -> Result<BlockStore, LedgerError> {
+        validate_channel_id(channel)?;
+        let mut open = self.open.lock();
+        if let Some(store) = open.get(channel) {
+            return Ok(store.clone());
+        }
+        if !self.has_ledger(channel)? {
+            return Err(LedgerError::UnknownChannel {
+                channel: channel.to_owned(),
+            });
+        }
+        let files = self.layout.chain(channel);
+        let index = self.layout.index(channel);
+        let store = BlockStore::open(channel, &files, &index, &self.options)?;
+        open.insert(channel.to_owned(), store.clone());
+        Ok(store)
+    }
+
+    /// Makes the ledger of a channel from its block 0, which must be the channel's own. After an
+    /// error, or if the process ends within, there is no such ledger.
+    pub fn create_channel(
+        &self,
+        channel: &str,
+        genesis: &Block,
+    ) -> Result<BlockStore, LedgerError> {
+        validate_channel_id(channel)?;
+        check_genesis(channel, genesis)?;
+        let open = self.open.lock();
+        if self.has_ledger(channel)? {
+            return Err(LedgerError::ChannelExists {
+                channel: channel.to_owned(),
+            });
+        }
+        self.write_genesis(channel, genesis)?;
+        drop(open);
+        self.open_channel(channel)
+    }
+
+    fn write_genesis(&self, channel: &str, genesis: &Block) -> Result<(), LedgerError> {
+        let joining = self.layout.joining().join(channel);
+        let chain = self.layout.chain(channel);
+        self.check_replaceable(&chain)?;
+        for folder in [&joining, &self.layout.derived(channel)] {
+            if folder.exists() {
+                self.remove(folder)?;
+            }
+        }
+        self.disk
+            .create_folder(&joining)
+            .map_err(LedgerError::io("create", &joining))?;
+        let store = BlockStore::open_on(
+            channel,
+            Arc::clone(&self.disk),
+            &joining,
+            Arc::new(MemoryStore::new()),
+            &self.options,
+        )?;
+        store.append(genesis)?;
+        drop(store);
+        if chain.exists() {
+            self.remove(&chain)?;
+        }
+        self.disk
+            .rename(&joining, &chain)
+            .map_err(LedgerError::io("give the channel's name to", &joining))?;
+        let chains = self.layout.chains();
+        self.disk
+            .sync_folder(&chains)
+            .map_err(LedgerError::io("sync", &chains))
+    }
+
+    /// A folder of that name may be left of a join that a Go peer did not complete. It is replaced
+    /// only if there is no byte of a block in it.
+    fn check_replaceable(&self, chain: &Path) -> Result<(), LedgerError> {
+        let files = BlockFiles::new(chain.to_owned());
+        let empty = !chain.exists() || (files.last()?.unwrap_or(0) == 0 && files.length(0)? == 0);
+        if empty && files.snapshot_info().is_none() {
+            return Ok(());
+        }
+        Err(LedgerError::NoGenesisBlock {
+            path: chain.to_owned(),
+        })
+    }
+
+    fn has_ledger(&self, channel: &str) -> Result<bool, LedgerError> {
+        let files = BlockFiles::new(self.layout.chain(channel));
+        if files.snapshot_info().is_some() {
+            return Ok(true);
+        }
+        let path = files.path(0);
+        let length = files.length(0)?;
+        if length == 0 {
+            return Ok(false);
+        }
+        let mut beginning = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(20).read_to_end(&mut beginning))
+            .map_err(LedgerError::io("read", &path))?;
+        let Ok(Some((block, prefix))) = read_prefix(&beginning) else {
+            return Ok(false);
+        };
+        let number = beginning
+            .get(prefix..)
+            .map(|mut rest| read_varint(&mut rest));
+        let complete = block.saturating_add(prefix as u64) <= length;
+        Ok(complete && number == Some(Ok(0)))
+    }
+
+    fn remove_interrupted_joins(&self) -> Result<(), LedgerError> {
+        let joining = self.layout.joining();
+        if !joining.exists() {
+            return Ok(());
+        }
+        tracing::info!(folder = %joining.display(), "Removing what an interrupted join has left");
+        self.remove(&joining)
+    }
+
+    fn remove(&self, folder: &Path) -> Result<(), LedgerError> {
+        self.disk
+            .remove_folder(folder)
+            .map_err(LedgerError::io("remove", folder))
+    }
+}
+
+/// The genesis block of a channel is number 0 and names the channel in its first transaction.
+fn check_genesis(channel: &str, genesis: &Block) -> Result<(), LedgerError> {
+    let number = genesis.header.as_ref().map_or(0, |header| header.number);
+    if number != 0 {
+        return Err(LedgerError::UnexpectedNumber {
+            channel: channel.to_owned(),
+            expected: 0,
+            found: number,
+        });
+    }
+    let first = genesis.data.as_ref().and_then(|data| data.data.first());
+    let opened = first.map(|envelope| OpenedEnvelope::decode(envelope.clone()));
+    let found = match opened {
+        Some(Ok(opened)) => opened.channel_header.channel_id,
+        _ => String::new(),
+    };
+    if found != channel {
+        return Err(LedgerError::WrongChannel {
+            expected: channel.to_owned(),
+            found,
+        });
+    }
+    Ok(())
+}
+
+/// Locks as goleveldb does (flock), so that a Go peer and ours exclude each other.
+fn lock(path: &Path) -> Result<File, LedgerError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(LedgerError::io("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LedgerError::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(LedgerError::io("lock", path)(error)),
+    }
+}
+
+impl std::fmt::Debug for LedgerManager {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("LedgerManager")
+            .field("root", &self.layout.root)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

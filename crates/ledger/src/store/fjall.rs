@@ -1,0 +1,132 @@
+//! The store on disk.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use bytes::Bytes;
+
+use super::{Batch, Durability, Entries, Store, StoreError, Table};
+
+/// Blocks of tables kept in memory.
+const CACHE_BYTES: u64 = 2 << 20;
+/// What a table gathers in memory before it is written out. With the cache this bounds what an
+/// open store holds; fjall's own default of 64 MiB a table would be more than a whole peer may have.
+const MEMTABLE_BYTES: u64 = 4 << 20;
+/// fjall's smallest. Journals are sparse files of this length; they take only what is written.
+const JOURNAL_BYTES: u64 = 64 << 20;
+const OPEN_FILES: usize = 64;
+
+/// A store in a folder of its own, kept by fjall (a log-structured merge tree with a journal).
+pub struct FjallStore {
+    database: Database,
+    tables: [Keyspace; Table::ALL.len()],
+}
+
+impl FjallStore {
+    /// Opens the store in `folder`, or makes it. One process can have it open, once.
+    ///
+    /// The journal is read, so it takes longer after much unsaved writing: up to some hundred
+    /// milliseconds for 64 MiB.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        // fjall takes some fields of its files for granted and panics where damage has removed them.
+        catch_unwind(AssertUnwindSafe(|| Self::try_open(folder)))
+            .unwrap_or_else(|_| Err(StoreError::Damaged("it cannot be opened".into())))
+    }
+
+    fn try_open(folder: &Path) -> Result<Self, StoreError> {
+        let database = Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .max_cached_files(Some(OPEN_FILES))
+            .worker_threads(1)
+            .open()
+            .map_err(failure)?;
+        let table = |table: Table| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            database.keyspace(table.name(), options).map_err(failure)
+        };
+        let [meta, blocks, hashes, transactions] = Table::ALL;
+        let tables = [
+            table(meta)?,
+            table(blocks)?,
+            table(hashes)?,
+            table(transactions)?,
+        ];
+        Ok(Self { database, tables })
+    }
+
+    fn table(&self, table: Table) -> &Keyspace {
+        let [meta, blocks, hashes, transactions] = &self.tables;
+        match table {
+            Table::Meta => meta,
+            Table::Blocks => blocks,
+            Table::Hashes => hashes,
+            Table::Transactions => transactions,
+        }
+    }
+}
+
+impl Store for FjallStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.table(table).get(key).map_err(failure)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
+        let table = self.table(table);
+        let entries = match to {
+            Some(to) if to <= from => return Box::new(std::iter::empty()),
+            Some(to) => table.range(from..to),
+            None => table.range(from..),
+        };
+        Box::new(entries.map(|entry| {
+            let (key, value) = entry.into_inner().map_err(failure)?;
+            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        }))
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        batch.check_keys()?;
+        let mode = match durability {
+            Durability::Process => PersistMode::Buffer,
+            Durability::Disk => PersistMode::SyncData,
+        };
+        let mut writes = self.database.batch().durability(Some(mode));
+        for (table, key, value) in batch.changes {
+            match value {
+                Some(value) => writes.insert(self.table(table), key, value),
+                None => writes.remove(self.table(table), key),
+            }
+        }
+        writes.commit().map_err(failure)
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        Table::ALL
+            .iter()
+            .try_for_each(|table| self.table(*table).clear())
+            .map_err(failure)
+    }
+}
+
+fn failure(error: ::fjall::Error) -> StoreError {
+    use ::fjall::Error::{Io, Locked, Poisoned, Storage};
+    use ::fjall::LsmError;
+    let reason = error.to_string();
+    match error {
+        Io(source) | Storage(LsmError::Io(source)) if !is_damage(&source) => {
+            StoreError::Database(source.to_string())
+        }
+        Locked => StoreError::Database("another process has it open".into()),
+        Poisoned => StoreError::Database("an earlier write has failed".into()),
+        _ => StoreError::Damaged(reason),
+    }
+}
+
+/// Whether what the operating system says is about the files, not about the disk.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+}

@@ -1,0 +1,100 @@
+//! Appending records to the last block file.
+
+use crate::LedgerError;
+use crate::block_files::BlockFiles;
+use crate::block_index::Place;
+use crate::disk::{AppendFile, Disk};
+
+/// The end of the chain on disk.
+pub(crate) struct Writer {
+    file: Box<dyn AppendFile>,
+    number: u32,
+    length: u64,
+    max_length: u64,
+}
+
+impl Writer {
+    /// Goes on in file `number` after its first `length` bytes, which are blocks; what follows them
+    /// is cut off. When this returns, the file is safe on disk.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        files: &BlockFiles,
+        (number, length): (u32, u64),
+        max_length: u64,
+    ) -> Result<Self, LedgerError> {
+        let path = files.path(number);
+        let new = !path.exists();
+        let excess = files.length(number)?.saturating_sub(length);
+        let mut file = disk
+            .open_append(&path)
+            .map_err(LedgerError::io("open", &path))?;
+        if excess > 0 {
+            tracing::warn!(
+                file = %path.display(), offset = length, bytes = excess,
+                "Cutting off a block that was not written completely"
+            );
+            file.truncate(length).map_err(LedgerError::io(
+                "cut off the incomplete last block of",
+                &path,
+            ))?;
+        }
+        file.sync().map_err(LedgerError::io("sync", &path))?;
+        if new {
+            sync_folder(disk, files)?;
+        }
+        Ok(Self {
+            file,
+            number,
+            length,
+            max_length,
+        })
+    }
+
+    /// Writes a record, in the next file if this one has no room for it. Safe only after
+    /// [`Self::sync`]. After an error the files end with an unknown part of the record.
+    pub(crate) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        files: &BlockFiles,
+        record: &[u8],
+    ) -> Result<Place, LedgerError> {
+        let length = record.len() as u64;
+        if self.length > 0 && self.length + length > self.max_length {
+            self.begin_next_file(disk, files)?;
+        }
+        self.file
+            .append(record)
+            .map_err(|error| LedgerError::io("append to", &files.path(self.number))(error))?;
+        let place = Place {
+            file: self.number,
+            offset: self.length,
+            length,
+        };
+        self.length += length;
+        Ok(place)
+    }
+
+    /// Returns when all records survive a power cut.
+    pub(crate) fn sync(&mut self, files: &BlockFiles) -> Result<(), LedgerError> {
+        self.file
+            .sync()
+            .map_err(|error| LedgerError::io("sync", &files.path(self.number))(error))
+    }
+
+    /// The file left behind is synced first, so that only the last one can be incomplete.
+    fn begin_next_file(&mut self, disk: &dyn Disk, files: &BlockFiles) -> Result<(), LedgerError> {
+        self.sync(files)?;
+        let path = files.path(self.number + 1);
+        self.file = disk
+            .open_append(&path)
+            .map_err(LedgerError::io("create", &path))?;
+        self.number += 1;
+        self.length = 0;
+        sync_folder(disk, files)
+    }
+}
+
+fn sync_folder(disk: &dyn Disk, files: &BlockFiles) -> Result<(), LedgerError> {
+    disk.sync_folder(files.folder())
+        .map_err(LedgerError::io("sync", files.folder()))
+}

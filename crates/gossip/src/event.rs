@@ -32,6 +32,12 @@ pub enum Event<B> {
     Disconnected(PkiId),
     /// Dialling or sending failed: the peer is presumed dead (Fabric: `PresumedDead`).
     Unreachable(PkiId),
+    /// At the endpoint of a peer another one of the same organisation answered: the peer has a new
+    /// certificate, and the old PKI-ID is gone (Fabric: `IdentitySwitch`).
+    IdentityChanged {
+        /// Who was expected.
+        old: PkiId,
+    },
     /// [`Action::Dial`] has ended.
     Dialed {
         /// Where.

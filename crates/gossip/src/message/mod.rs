@@ -11,8 +11,12 @@
 //! [`verify`] makes. Blocks inside data messages are not verified here, since that needs the channel's
 //! configuration: the core asks for it by [`Action::VerifyBlock`](crate::event::Action::VerifyBlock).
 
+mod bounds;
 mod build;
+mod decode;
 mod envelope;
+mod error;
+mod verify;
 
 use std::ops::Deref;
 
@@ -21,8 +25,12 @@ use selvedge_protos::gossip::{
     self, PrivateDataMessage, RemotePvtDataRequest, RemotePvtDataResponse,
 };
 
+pub use bounds::{MAX_ELEMENTS, MAX_FRAME_SIZE};
 pub use build::{gossip_message, own_alive};
+pub use decode::{Received, decode};
 pub use envelope::Envelope;
+pub use error::MessageError;
+pub use verify::{Verification, verify};
 
 use crate::crypto::Identity;
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};

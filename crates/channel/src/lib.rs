@@ -1,1 +1,58 @@
-//! (to be written)
+//! From a config block to a channel's rules, and the check that every block of the channel passes.
+//!
+//! A channel's configuration travels in its blocks: a *config block* holds one transaction with the
+//! whole configuration, and its rules count for the blocks after it. [`ChannelConfig`] reads it:
+//! organisations with their MSPs and anchor peers, the ordering service, capabilities, ACLs and the
+//! tree of policies. It is immutable; an update makes a new one, and
+//! [`ChannelConfig::changes_since`] tells what is different.
+//!
+//! [`BlockVerifier`] checks blocks by one such configuration. What passes becomes a
+//! [`VerifiedBlock`], which nothing else can make, so that code that takes one need not ask whether
+//! somebody has checked it. The check, in this order:
+//!
+//! 1. the bytes parse as a block with a header, within bounds;
+//! 2. number, and where it is known, the hash of the block before;
+//! 3. every transaction is well formed, so that the block cannot be cut differently under the same
+//!    hash (CVE-2023-46132), and the data hash in the header is that of the transactions;
+//! 4. the first transaction names the channel;
+//! 5. the signatures of ordering nodes over header and metadata satisfy the policy
+//!    `/Channel/Orderer/BlockValidation`.
+//!
+//! A peer begins a channel with [`BlockVerifier::trust_genesis`], and then goes block by block:
+//!
+//! ```ignore
+//! # use std::sync::Arc;
+//! # use selvedge_channel::{BlockError, BlockVerifier, ChannelConfig, ConfigError};
+//! # fn run(genesis: bytes::Bytes, next: bytes::Bytes) -> Result<(), Box<dyn std::error::Error>> {
+//! let (first, config) = BlockVerifier::trust_genesis(genesis)?;
+//! let mut verifier = BlockVerifier::new(Arc::new(config));
+//! let block = verifier.verify_next(next, &first.block_ref())?;
+//! if block.is_config() {
+//!     let config = ChannelConfig::from_block(block.block())?;
+//!     verifier.config().check_successor(&config)?;
+//!     verifier = BlockVerifier::new(Arc::new(config));
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Where Fabric has two checks, of blocks from gossip (`internal/peer/gossip`, message crypto
+//! service) and from ordering nodes (`common/deliverclient`), there is one here. Deliberate
+//! differences from Fabric:
+//!
+//! - the channel is compared for blocks from ordering nodes too, which Fabric leaves to the previous
+//!   hash;
+//! - counts of transactions, metadata slots and signatures are bounded ([`MAX_TRANSACTIONS`],
+//!   [`MAX_METADATA_SLOTS`], [`MAX_SIGNATURES`]) far above what an ordering service makes;
+//! - a configuration with an unsupported capability, or without an application or orderer section,
+//!   is an error, where a Fabric peer panics.
+//!
+//! Messages inside a block are read field by field as Go's protobuf library does it, not with prost,
+//! where the verdict depends on it; see the module `wire`.
+
+#![allow(dead_code)]
+
+mod envelope;
+mod wire;
+
+pub use envelope::{EnvelopeFault, HeaderFault};
+pub use wire::WireError;

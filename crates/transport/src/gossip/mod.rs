@@ -13,10 +13,19 @@
 //! Source of the rules: Fabric's `gossip/comm`. What differs from it is said where it is done.
 
 mod authentication;
+mod limit;
 mod metrics;
+mod outbound;
+mod peers;
+mod queue;
+mod service;
+mod stream;
+mod transport;
 
 pub use authentication::{HandshakeFailure, PeerAuthenticator, PeerIdentity, Refused};
 pub use metrics::GossipMetrics;
+pub use service::GossipService;
+pub use transport::GossipTransport;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -191,6 +200,9 @@ pub enum PeerError {
     /// This side does not take more peers.
     #[error("{0} peers are connected, and no more are permitted")]
     TooManyPeers(usize),
+    /// The peer has dialled this side meanwhile, so that no second stream is needed.
+    #[error("the peer is connected already")]
+    Superfluous,
     /// The transport is being stopped.
     #[error("the gossip transport has stopped")]
     Stopped,

@@ -36,6 +36,7 @@
 //!
 //! Differences from Go's behaviour are listed, with reasons, in the documentation of each module.
 
+pub mod channel;
 pub mod config;
 pub mod context;
 pub mod counters;
@@ -46,6 +47,9 @@ pub mod identity;
 pub mod membership;
 pub mod message;
 pub mod message_store;
+pub mod ordered_buffer;
+pub mod pull;
+pub mod state_transfer;
 pub mod types;
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
-use selvedge_protos::gossip::{AliveMessage, GossipMessage, Member, PeerTime as WireTime};
+use selvedge_protos::gossip::{
+    self, AliveMessage, Chaincode, GossipMessage, Member, PeerTime as WireTime, Properties,
+};
 
-use super::{Alive, Envelope, Verified};
+use super::{Alive, Envelope, PeerIdentity, StateInfo, Verified};
 use crate::context::LocalPeer;
 use crate::crypto::{SignError, Signer};
 use crate::types::{ChannelId, PeerTime};
@@ -69,4 +71,62 @@ pub fn own_alive(
         time,
     };
     Ok(Verified::own(alive, envelope, me.identity.clone()))
+}
+
+/// What this peer says of itself in a channel. `sequence` is the time in nanoseconds since 1970.
+pub fn own_state_info(
+    me: &LocalPeer,
+    channel: &ChannelId,
+    sequence: u64,
+    ledger_height: u64,
+    left_channel: bool,
+    chaincodes: Vec<Chaincode>,
+    signer: &dyn Signer,
+) -> Result<Verified<StateInfo>, SignError> {
+    let channel_mac = channel.mac(&me.pki_id());
+    let content = Content::StateInfo(gossip::StateInfo {
+        timestamp: Some(WireTime {
+            inc_num: me.incarnation,
+            seq_num: sequence,
+        }),
+        pki_id: Bytes::copy_from_slice(me.pki_id().as_bytes()),
+        channel_mac: Bytes::copy_from_slice(&channel_mac),
+        properties: Some(Properties {
+            ledger_height,
+            left_channel,
+            chaincodes: chaincodes.clone(),
+        }),
+    });
+    let message = gossip_message(Tag::ChanOrOrg, None, 0, content);
+    let envelope = Envelope::signed(&message, signer)?;
+    let info = StateInfo {
+        pki_id: me.pki_id(),
+        channel_mac,
+        time: PeerTime {
+            incarnation: me.incarnation,
+            sequence,
+        },
+        ledger_height,
+        left_channel,
+        chaincodes,
+    };
+    Ok(Verified::own(info, envelope, me.identity.clone()))
+}
+
+/// This peer's identity, to be pulled by others.
+pub fn own_peer_identity(
+    me: &LocalPeer,
+    signer: &dyn Signer,
+) -> Result<Verified<PeerIdentity>, SignError> {
+    let content = Content::PeerIdentity(gossip::PeerIdentity {
+        pki_id: Bytes::copy_from_slice(me.pki_id().as_bytes()),
+        cert: me.identity.serialized().clone(),
+        metadata: Bytes::new(),
+    });
+    let message = gossip_message(Tag::Empty, None, 0, content);
+    let envelope = Envelope::signed(&message, signer)?;
+    let identity = PeerIdentity {
+        pki_id: me.pki_id(),
+    };
+    Ok(Verified::own(identity, envelope, me.identity.clone()))
 }

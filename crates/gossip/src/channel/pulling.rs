@@ -1,0 +1,217 @@
+//! Block pull: the pull engine's four steps over the block store.
+//!
+//! Digests are block numbers as decimal text. Rounds go to random peers of our organisation that are in
+//! the channel; exchanges between the rounds are started by `gap`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Channel, ChannelContext};
+use crate::counters::DropReason;
+use crate::event::{Arrival, ArrivedBlock, Payload};
+use crate::membership::Member;
+use crate::message::{Pull, PullKind, PullStep, UnverifiedBlock};
+use crate::ordered_buffer::Demand;
+use crate::pull::{Request, encode};
+use crate::types::PkiId;
+
+/// Numbers of one digest or request that are looked at. An honest peer sends eleven.
+const MAX_NUMBERS: usize = 1000;
+/// An update is cut before it grows beyond this, after its first block. Go peers accept 100 MiB.
+const MAX_UPDATE_BYTES: usize = 64 << 20;
+
+impl<B: Payload> Channel<B> {
+    /// A block pull message came.
+    pub(super) fn on_pull(
+        &mut self,
+        from: PkiId,
+        pull: Pull<UnverifiedBlock>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
+        if !self.exchanges_blocks_with(&from, c.ctx.identities, c.ctx.me) {
+            c.ctx.dropped(DropReason::NotEligible);
+            return;
+        }
+        let Pull { nonce, step } = pull;
+        let outcome = match step {
+            PullStep::Hello => self.on_hello(from, nonce, c),
+            PullStep::Digest(digests) => self.on_digest(from, nonce, &digests, c),
+            PullStep::Request(digests) => self.on_request(from, nonce, &digests, c),
+            PullStep::Update(blocks) => self.on_update(from, nonce, blocks, c),
+        };
+        if let Err(reason) = outcome {
+            c.ctx.dropped(reason);
+        }
+    }
+
+    fn on_hello(
+        &mut self,
+        from: PkiId,
+        nonce: u64,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) -> Result<(), DropReason> {
+        self.responder.on_hello(from, nonce, c.now())?;
+        let digests: Vec<Bytes> = self.blocks.numbers().map(digest).collect();
+        if !digests.is_empty() {
+            self.send_step(from, nonce, PullStep::Digest(digests), c);
+        }
+        Ok(())
+    }
+
+    fn on_digest(
+        &mut self,
+        from: PkiId,
+        nonce: u64,
+        digests: &[Bytes],
+        c: &mut ChannelContext<'_, '_, B>,
+    ) -> Result<(), DropReason> {
+        self.initiator.expects_digest(&from, nonce, c.now())?;
+        let mut wanted = Vec::new();
+        for number in numbers(digests, c) {
+            self.blocks.held_by(number, from);
+            let lacking = !self.buffer.has(number) && !self.arriving.contains(number);
+            if lacking && self.buffer.wants(number, Demand::Unasked) {
+                wanted.push(number);
+            }
+        }
+        let requests = self
+            .initiator
+            .on_digest(from, nonce, wanted, c.now(), c.ctx.rng)?;
+        self.send_requests(requests, c);
+        self.gap_answered(&from, c);
+        Ok(())
+    }
+
+    fn on_request(
+        &mut self,
+        from: PkiId,
+        nonce: u64,
+        digests: &[Bytes],
+        c: &mut ChannelContext<'_, '_, B>,
+    ) -> Result<(), DropReason> {
+        self.responder.on_request(from, nonce, c.now())?;
+        let mut bytes = 0usize;
+        let mut data = Vec::new();
+        for number in numbers(digests, c) {
+            let Some(envelope) = self.blocks.get(number) else {
+                continue;
+            };
+            bytes = bytes.saturating_add(envelope.frame().len());
+            if bytes > MAX_UPDATE_BYTES && !data.is_empty() {
+                break;
+            }
+            data.push(envelope.proto().clone());
+            self.blocks.held_by(number, from);
+        }
+        if !data.is_empty() {
+            self.send_step(from, nonce, PullStep::Update(data), c);
+        }
+        Ok(())
+    }
+
+    fn on_update(
+        &mut self,
+        from: PkiId,
+        nonce: u64,
+        blocks: Vec<UnverifiedBlock>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) -> Result<(), DropReason> {
+        // A block that comes twice in one update counts once.
+        let mut by_number: BTreeMap<u64, UnverifiedBlock> = BTreeMap::new();
+        for block in blocks {
+            by_number.entry(block.number).or_insert(block);
+        }
+        let asked_for =
+            self.initiator
+                .on_update(from, nonce, by_number.keys().copied(), c.now())?;
+        for (number, block) in by_number {
+            self.blocks.held_by(number, from);
+            if self.buffer.has(number) {
+                c.ctx.counters.duplicate_block();
+            } else if !asked_for.contains(&number) {
+                c.ctx.dropped(DropReason::Unsolicited);
+            } else {
+                let arrived = ArrivedBlock {
+                    number,
+                    bytes: block.bytes,
+                    envelope: Some(block.envelope),
+                    from,
+                    how: Arrival::Pull,
+                };
+                self.arrived(arrived, c);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the timers of the pull run out, and starts a round if one is due.
+    pub(super) fn wake_pull(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        let requests = self.initiator.on_wakeup(c.now(), c.ctx.rng);
+        self.send_requests(requests, c);
+        if self.initiator.round_due(c.now()) {
+            let (identities, me) = (c.ctx.identities, c.ctx.me);
+            let suits =
+                |member: &Member| self.exchanges_blocks_with(&member.pki_id(), identities, me);
+            let chosen = c.view.select(c.ctx.config.pull_peer_num, c.ctx.rng, suits);
+            let chosen: Vec<PkiId> = chosen.into_iter().map(Member::pki_id).collect();
+            for peer in chosen {
+                self.say_hello(peer, c);
+            }
+        }
+    }
+
+    /// Begins an exchange with a peer. `false`: there is one already, or too many.
+    pub(super) fn say_hello(&mut self, peer: PkiId, c: &mut ChannelContext<'_, '_, B>) -> bool {
+        let nonce = self.initiator.hello(peer, c.now(), c.ctx.rng);
+        if let Some(nonce) = nonce {
+            self.send_step(peer, nonce, PullStep::Hello, c);
+        }
+        nonce.is_some()
+    }
+
+    pub(super) fn send_requests(
+        &self,
+        requests: Vec<Request<u64>>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        for request in requests {
+            let digests = request.items.into_iter().map(digest).collect();
+            self.send_step(request.to, request.nonce, PullStep::Request(digests), c);
+        }
+    }
+
+    fn send_step(
+        &self,
+        to: PkiId,
+        nonce: u64,
+        step: PullStep<selvedge_protos::gossip::Envelope>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        let (message, kind) = encode(&PullKind::Blocks(self.id.clone()), nonce, step);
+        c.send(to, &message, kind);
+    }
+}
+
+fn digest(number: u64) -> Bytes {
+    number.to_string().into()
+}
+
+/// The numbers in a digest or request, within bounds; what is no number is counted.
+fn numbers<B>(digests: &[Bytes], c: &mut ChannelContext<'_, '_, B>) -> Vec<u64> {
+    let mut numbers = Vec::with_capacity(digests.len().min(MAX_NUMBERS));
+    for digest in digests.iter().take(MAX_NUMBERS) {
+        let text = std::str::from_utf8(digest).ok();
+        match text.and_then(|text| text.parse::<u64>().ok()) {
+            Some(number) => numbers.push(number),
+            None => c.ctx.dropped(DropReason::Unsolicited),
+        }
+    }
+    for _ in digests.iter().skip(MAX_NUMBERS).take(1) {
+        c.ctx.dropped(DropReason::ChannelFull);
+    }
+    numbers
+}

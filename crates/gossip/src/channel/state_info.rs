@@ -1,0 +1,373 @@
+//! StateInfo: what each peer of a channel says of itself, above all the height of its ledger.
+//!
+//! Our own is signed and published on a tick when something changed, at once when chaincodes changed or
+//! the channel is left. Those of others come by push and as snapshots, which are requested from random
+//! peers of the channel's organisations. A peer without StateInfo is not in the channel as far as
+//! blocks are concerned.
+//!
+//! StateInfo names no channel: it carries a MAC of channel name and author, so that only who knows the
+//! name can tell. Messages are forgotten with their author's membership.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
+use selvedge_protos::gossip::{Chaincode, StateInfoPullRequest, StateInfoSnapshot};
+
+use super::{Channel, ChannelContext, Standing, due};
+use crate::context::Context;
+use crate::counters::DropReason;
+use crate::emitter::{Emission, Route};
+use crate::event::{FrameKind, Payload};
+use crate::message::{self, StateInfo, Verified, gossip_message};
+use crate::message_store::{MessageStore, Outcome};
+use crate::types::{OrgId, PkiId};
+
+/// Between two snapshots for one asker.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(250);
+
+/// The StateInfo messages of a channel, our own included.
+#[derive(Debug)]
+pub(super) struct StateInfos {
+    store: MessageStore<PkiId, Verified<StateInfo>>,
+    /// Ledger heights of the peers that have not left.
+    heights: BTreeSet<(u64, PkiId)>,
+    own: Own,
+    /// When a snapshot was last sent to whom.
+    answered: BTreeMap<PkiId, Instant>,
+    publish_at: Instant,
+    request_at: Instant,
+    sweep_at: Instant,
+}
+
+#[derive(Debug)]
+struct Own {
+    height: u64,
+    chaincodes: Vec<Chaincode>,
+    left: bool,
+    changed: bool,
+}
+
+impl StateInfos {
+    pub(super) fn new(height: u64, ctx: &Context<'_>) -> Self {
+        let config = ctx.config;
+        Self {
+            store: MessageStore::new(config.limits.members.saturating_add(1)),
+            heights: BTreeSet::new(),
+            own: Own {
+                height,
+                chaincodes: Vec::new(),
+                left: false,
+                changed: true,
+            },
+            answered: BTreeMap::new(),
+            publish_at: ctx.now + config.publish_state_info_interval,
+            request_at: ctx.now + config.request_state_info_interval,
+            sweep_at: ctx.now + config.pull_interval.saturating_mul(5),
+        }
+    }
+
+    /// The StateInfo of a peer that has not left.
+    pub(super) fn present(&self, peer: &PkiId) -> Option<&StateInfo> {
+        self.store
+            .get(peer)
+            .map(|info| &**info)
+            .filter(|info| !info.left_channel)
+    }
+
+    /// Peers by ledger height, the highest first.
+    pub(super) fn by_height(&self) -> impl Iterator<Item = (u64, PkiId)> + '_ {
+        self.heights.iter().rev().copied()
+    }
+
+    pub(super) fn set_height(&mut self, height: u64) {
+        self.own.changed |= height != self.own.height;
+        self.own.height = height;
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.own.left = true;
+    }
+
+    pub(super) fn rejoin(&mut self) {
+        self.own.left = false;
+    }
+
+    pub(super) fn remove(&mut self, peer: &PkiId) {
+        if let Some(info) = self.store.remove(peer) {
+            self.heights.remove(&(info.ledger_height, *peer));
+        }
+        self.answered.remove(peer);
+    }
+
+    /// Forgets the peers of all other organisations and returns them.
+    pub(super) fn retain_orgs(&mut self, orgs: &BTreeSet<OrgId>) -> Vec<PkiId> {
+        self.remove_where(|info| !orgs.contains(info.author().org()))
+    }
+
+    fn remove_where(&mut self, unwanted: impl Fn(&Verified<StateInfo>) -> bool) -> Vec<PkiId> {
+        let infos = self.store.iter();
+        let gone: Vec<PkiId> = infos
+            .filter(|(_, info)| unwanted(info))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &gone {
+            self.remove(peer);
+        }
+        gone
+    }
+
+    fn add(&mut self, info: Verified<StateInfo>, now: Instant) -> Outcome {
+        let peer = info.pki_id;
+        let known = self.store.get(&peer).map(|known| known.ledger_height);
+        let (height, left) = (info.ledger_height, info.left_channel);
+        let outcome = self.store.add(peer, info.time, info, now);
+        if outcome == Outcome::Added {
+            if let Some(known) = known {
+                self.heights.remove(&(known, peer));
+            }
+            if !left {
+                self.heights.insert((height, peer));
+            }
+        }
+        outcome
+    }
+
+    pub(super) fn next_deadline(&self) -> Instant {
+        self.publish_at.min(self.request_at).min(self.sweep_at)
+    }
+}
+
+impl<B: Payload> Channel<B> {
+    /// A StateInfo message with this channel's MAC was pushed to us.
+    pub(super) fn on_state_info(
+        &mut self,
+        from: PkiId,
+        info: Verified<StateInfo>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
+        let author = info.pki_id;
+        let envelope = info.envelope().clone();
+        if self.keep_state_info(info, c.ctx) {
+            c.ctx.emit(Emission {
+                route: Route::StateInfo {
+                    channel: Some(self.id.clone()),
+                    author,
+                },
+                envelope,
+                received_from: Some(from),
+            });
+            self.review_gap(c);
+        }
+    }
+
+    /// A snapshot came, pushed or requested.
+    pub(super) fn on_snapshot(
+        &mut self,
+        from: PkiId,
+        infos: Vec<Verified<StateInfo>>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
+        for info in infos {
+            if info.channel_mac != self.id.mac(&info.pki_id) {
+                c.ctx.dropped(DropReason::UnknownChannel);
+            } else if info.pki_id == c.ctx.me.pki_id() {
+                c.ctx.dropped(DropReason::OwnMessage);
+            } else if c.view.get(&info.pki_id).is_some() {
+                self.keep_state_info(info, c.ctx);
+            } else {
+                // Of somebody who has left membership meanwhile, or is not in it yet.
+                c.ctx.dropped(DropReason::UnknownIdentity);
+            }
+        }
+        self.review_gap(c);
+    }
+
+    /// Keeps a StateInfo message if its author may be in the channel and it is news.
+    fn keep_state_info(&mut self, info: Verified<StateInfo>, ctx: &mut Context<'_>) -> bool {
+        if info.pki_id == ctx.me.pki_id() {
+            ctx.dropped(DropReason::OwnMessage);
+            return false;
+        }
+        if !self.orgs.contains(info.author().org()) {
+            ctx.dropped(DropReason::ForeignOrg);
+            return false;
+        }
+        match self.state_infos.add(info, ctx.now) {
+            Outcome::Added => true,
+            Outcome::Stale => {
+                ctx.dropped(DropReason::Duplicate);
+                false
+            }
+            Outcome::Full => {
+                ctx.dropped(DropReason::ChannelFull);
+                false
+            }
+        }
+    }
+
+    /// Somebody asks whose StateInfo we know; its MAC was found to be this channel's.
+    pub(super) fn on_state_info_pull_request(
+        &mut self,
+        from: PkiId,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        let Some(org) = self.admit(&from, c.ctx) else {
+            return;
+        };
+        let now = c.now();
+        let last = self.state_infos.answered.get(&from);
+        if last.is_some_and(|last| now < *last + SNAPSHOT_PAUSE) {
+            c.ctx.dropped(DropReason::ChannelFull);
+            return;
+        }
+        self.state_infos.answered.insert(from, now);
+        let elements = self.snapshot_for(&org, c);
+        let content = Content::StateSnapshot(StateInfoSnapshot { elements });
+        let message = gossip_message(Tag::ChanOrOrg, Some(&self.id), 0, content);
+        c.send(from, &message, FrameKind::StateInfoSnapshot);
+    }
+
+    /// All StateInfo messages; for another organisation without those of our own peers that have no
+    /// external endpoint (Fabric: `createStateInfoSnapshot`).
+    fn snapshot_for(
+        &self,
+        org: &OrgId,
+        c: &ChannelContext<'_, '_, B>,
+    ) -> Vec<selvedge_protos::gossip::Envelope> {
+        let me = c.ctx.me;
+        let disclosed = |info: &Verified<StateInfo>| {
+            if org == me.org() || info.author().org() != me.org() {
+                true
+            } else if info.pki_id == me.pki_id() {
+                !me.external_endpoint.is_empty()
+            } else {
+                let member = c.view.get(&info.pki_id);
+                member.is_some_and(|member| !member.external_endpoint().is_empty())
+            }
+        };
+        let infos = self.state_infos.store.iter().map(|(_, info)| info);
+        infos
+            .filter(|info| disclosed(info))
+            .map(|info| info.envelope().proto().clone())
+            .collect()
+    }
+
+    /// The chaincodes that this peer can execute; published at once.
+    pub(super) fn set_chaincodes(
+        &mut self,
+        chaincodes: Vec<Chaincode>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        self.state_infos.own.chaincodes = chaincodes;
+        self.publish(c);
+    }
+
+    /// Signs our StateInfo and pushes it.
+    pub(super) fn publish(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        let own = &self.state_infos.own;
+        let info = message::own_state_info(
+            c.ctx.me,
+            &self.id,
+            c.ctx.clock.unix_nanos(c.now()),
+            own.height,
+            own.left,
+            own.chaincodes.clone(),
+            c.ctx.signer,
+        );
+        let info = match info {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::error!(channel = %self.id, %error, "StateInfo not published");
+                c.ctx.dropped(DropReason::SignFailed);
+                return;
+            }
+        };
+        self.state_infos.own.changed = false;
+        let envelope = info.envelope().clone();
+        let author = info.pki_id;
+        let now = c.now();
+        self.state_infos.store.add(author, info.time, info, now);
+        c.ctx.emit(Emission {
+            route: Route::StateInfo {
+                channel: Some(self.id.clone()),
+                author,
+            },
+            envelope,
+            received_from: None,
+        });
+    }
+
+    pub(super) fn wake_state_info(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        let config = c.ctx.config;
+        let now = c.now();
+        let infos = &mut self.state_infos;
+        let publish = due(
+            &mut infos.publish_at,
+            config.publish_state_info_interval,
+            now,
+        );
+        let request = due(
+            &mut infos.request_at,
+            config.request_state_info_interval,
+            now,
+        );
+        let sweep = due(
+            &mut infos.sweep_at,
+            config.pull_interval.saturating_mul(5),
+            now,
+        );
+        if publish && infos.own.changed && c.view.alive_count() > 0 {
+            self.publish(c);
+        }
+        if request && self.standing == Standing::Member {
+            self.request_state_infos(c);
+        }
+        if sweep {
+            self.sweep_state_infos(c);
+        }
+    }
+
+    fn request_state_infos(&self, c: &mut ChannelContext<'_, '_, B>) {
+        let identities = c.ctx.identities;
+        let in_channel = |member: &crate::membership::Member| {
+            let org = identities.org(&member.pki_id());
+            org.is_some_and(|org| self.orgs.contains(org))
+        };
+        let chosen: Vec<PkiId> = c
+            .view
+            .select(c.ctx.config.pull_peer_num, c.ctx.rng, in_channel)
+            .into_iter()
+            .map(crate::membership::Member::pki_id)
+            .collect();
+        let mac = self.id.mac(&c.ctx.me.pki_id());
+        let content = Content::StateInfoPullReq(StateInfoPullRequest {
+            channel_mac: mac.to_vec().into(),
+        });
+        let message = gossip_message(Tag::ChanOrOrg, None, 0, content);
+        for peer in chosen {
+            c.send(peer, &message, FrameKind::StateInfoPullRequest);
+        }
+    }
+
+    /// Forgets the peers that have left membership.
+    fn sweep_state_infos(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        let me = c.ctx.me.pki_id();
+        let gone = self
+            .state_infos
+            .remove_where(|info| info.pki_id != me && c.view.get(&info.pki_id).is_none());
+        for peer in gone {
+            self.forget_claims(&peer);
+        }
+        let now = c.now();
+        self.state_infos
+            .answered
+            .retain(|_, last| now < *last + SNAPSHOT_PAUSE);
+    }
+}

@@ -1,0 +1,266 @@
+//! The side that lacks blocks.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use crate::config::StateConfig;
+use crate::counters::DropReason;
+use crate::types::PkiId;
+
+/// Requests under way in all. Four ranges of eleven are a little more than Fabric's buffer holds.
+const MAX_REQUESTS: usize = 4;
+/// Requests under way at one peer: one that it works on, one that waits there.
+const MAX_REQUESTS_OF_A_PEER: usize = 2;
+
+/// A request that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateRequest {
+    /// To whom.
+    pub to: PkiId,
+    /// Comes back in the response.
+    pub nonce: u64,
+    /// Both ends included.
+    pub blocks: RangeInclusive<u64>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    of: PkiId,
+    blocks: RangeInclusive<u64>,
+    until: Instant,
+}
+
+/// Keeps account of requests under way. Memory: a few of them.
+#[derive(Debug)]
+pub struct Requester {
+    batch_size: u64,
+    response_timeout: std::time::Duration,
+    under_way: BTreeMap<u64, UnderWay>,
+}
+
+impl Requester {
+    /// Nothing is under way.
+    pub fn new(config: &StateConfig) -> Self {
+        Self {
+            batch_size: config.batch_size,
+            response_timeout: config.response_timeout,
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    /// Whether this block is part of a request under way.
+    pub fn awaits(&self, number: u64) -> bool {
+        self.under_way
+            .values()
+            .any(|request| request.blocks.contains(&number))
+    }
+
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Plans requests for `wanted` (ascending numbers, none of them awaited) from `sources`: peers and
+    /// the heights of their ledgers. Each range goes to a peer that has all of it, among these to one
+    /// with the fewest requests under way.
+    pub fn plan(
+        &mut self,
+        wanted: impl IntoIterator<Item = u64>,
+        sources: &[(PkiId, u64)],
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> Vec<StateRequest> {
+        let mut requests = Vec::new();
+        for range in ranges(wanted, self.batch_size) {
+            if self.under_way.len() >= MAX_REQUESTS {
+                break;
+            }
+            let Some((to, height)) = self.choose(*range.start(), *range.end(), sources, rng) else {
+                continue;
+            };
+            let end = (*range.end()).min(height.saturating_sub(1));
+            let blocks = *range.start()..=end;
+            let nonce = rng.random();
+            let request = UnderWay {
+                of: to,
+                blocks: blocks.clone(),
+                until: now + self.response_timeout,
+            };
+            self.under_way.insert(nonce, request);
+            requests.push(StateRequest { to, nonce, blocks });
+        }
+        requests
+    }
+
+    /// A response came. Returns the range that this peer was asked for.
+    pub fn on_response(
+        &mut self,
+        from: &PkiId,
+        nonce: u64,
+    ) -> Result<RangeInclusive<u64>, DropReason> {
+        match self.under_way.get(&nonce) {
+            Some(request) if request.of == *from => {}
+            _ => return Err(DropReason::UnknownNonce),
+        }
+        self.under_way
+            .remove(&nonce)
+            .map(|request| request.blocks)
+            .ok_or(DropReason::UnknownNonce)
+    }
+
+    /// Gives up the requests whose time is over. Returns the peers that did not answer.
+    pub fn expire(&mut self, now: Instant) -> Vec<PkiId> {
+        let mut silent = Vec::new();
+        self.under_way.retain(|_, request| {
+            let alive = now < request.until;
+            if !alive {
+                silent.push(request.of);
+            }
+            alive
+        });
+        silent
+    }
+
+    /// Gives up the requests to a peer that is gone.
+    pub fn forget(&mut self, peer: &PkiId) {
+        self.under_way.retain(|_, request| request.of != *peer);
+    }
+
+    /// When [`Requester::expire`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.under_way.values().map(|request| request.until).min()
+    }
+
+    fn load(&self, peer: &PkiId) -> usize {
+        self.under_way
+            .values()
+            .filter(|request| request.of == *peer)
+            .count()
+    }
+
+    fn choose(
+        &self,
+        start: u64,
+        end: u64,
+        sources: &[(PkiId, u64)],
+        rng: &mut StdRng,
+    ) -> Option<(PkiId, u64)> {
+        let rank = |(peer, height): &&(PkiId, u64)| (*height <= end, self.load(peer));
+        let able: Vec<&(PkiId, u64)> = sources
+            .iter()
+            .filter(|(peer, height)| *height > start && self.load(peer) < MAX_REQUESTS_OF_A_PEER)
+            .collect();
+        let best = able.iter().map(rank).min()?;
+        let chosen: Vec<_> = able.into_iter().filter(|it| rank(it) == best).collect();
+        chosen.choose(rng).map(|source| **source)
+    }
+}
+
+/// Cuts ascending numbers into ranges without holes, none longer than `batch_size + 1`.
+fn ranges(
+    wanted: impl IntoIterator<Item = u64>,
+    batch_size: u64,
+) -> impl Iterator<Item = RangeInclusive<u64>> {
+    let mut wanted = wanted.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let start = wanted.next()?;
+        let mut end = start;
+        while end - start < batch_size
+            && let Some(next) = wanted.next_if(|next| *next == end.wrapping_add(1))
+        {
+            end = next;
+        }
+        Some(start..=end)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::testing::start;
+
+    fn peer(byte: u8) -> PkiId {
+        PkiId([byte; 32])
+    }
+
+    fn rng() -> StdRng {
+        StdRng::seed_from_u64(1)
+    }
+
+    fn requester() -> Requester {
+        Requester::new(&StateConfig::default())
+    }
+
+    #[test]
+    fn ranges_are_as_long_as_a_go_peer_answers() {
+        let cut = |numbers: Vec<u64>| ranges(numbers, 10).collect::<Vec<_>>();
+        assert_eq!(cut((5..30).collect()), [5..=15, 16..=26, 27..=29]);
+        assert_eq!(
+            cut(vec![1, 2, 4, u64::MAX]),
+            [1..=2, 4..=4, u64::MAX..=u64::MAX]
+        );
+        assert!(cut(vec![]).is_empty());
+    }
+
+    #[test]
+    fn ranges_go_to_different_peers_that_have_them() {
+        let sources = [(peer(1), 100), (peer(2), 100), (peer(3), 5)];
+        let requests = requester().plan(10..60, &sources, start(), &mut rng());
+        assert_eq!(requests.len(), 4);
+        for byte in 1..=2 {
+            assert_eq!(requests.iter().filter(|r| r.to == peer(byte)).count(), 2);
+        }
+        assert_ne!(requests[0].to, requests[1].to);
+    }
+
+    #[test]
+    fn a_range_is_cut_to_what_the_best_peer_has() {
+        let requests = requester().plan(10..60, &[(peer(1), 15)], start(), &mut rng());
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].blocks, 10..=14);
+        assert!(
+            requester()
+                .plan(10..60, &[(peer(1), 10)], start(), &mut rng())
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn responses_count_once_and_from_the_peer_that_was_asked() {
+        let mut requester = requester();
+        let requests = requester.plan(10..12, &[(peer(1), 100)], start(), &mut rng());
+        let nonce = requests[0].nonce;
+        assert!(requester.awaits(11) && !requester.awaits(12));
+        let refused = Err(DropReason::UnknownNonce);
+        assert_eq!(requester.on_response(&peer(2), nonce), refused);
+        assert_eq!(
+            requester.on_response(&peer(1), nonce.wrapping_add(1)),
+            refused
+        );
+        assert_eq!(requester.on_response(&peer(1), nonce), Ok(10..=11));
+        assert_eq!(requester.on_response(&peer(1), nonce), refused);
+        assert!(requester.is_idle());
+    }
+
+    #[test]
+    fn silence_ends_a_request() {
+        let mut requester = requester();
+        let now = start();
+        requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
+        let timeout = StateConfig::default().response_timeout;
+        assert_eq!(requester.next_deadline(), Some(now + timeout));
+        assert!(requester.expire(now + timeout / 2).is_empty());
+        assert_eq!(requester.expire(now + timeout), [peer(1)]);
+        assert!(requester.is_idle());
+        requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
+        requester.forget(&peer(1));
+        assert!(requester.is_idle());
+    }
+}

@@ -1,0 +1,161 @@
+//! The side that has blocks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
+use selvedge_protos::gossip::{GossipMessage, Payload, RemoteStateResponse};
+
+use crate::counters::DropReason;
+use crate::message::gossip_message;
+use crate::types::{ChannelId, PkiId};
+
+/// Requests that wait for the ledger (Fabric: `peer.gossip.state.channelSize`).
+const MAX_READS: usize = 100;
+/// The same for one asker. A Selvedge peer has two under way, a Go peer one.
+const MAX_READS_OF_A_PEER: usize = 4;
+/// A response is cut before it grows beyond this, after its first block; the asker asks for the rest.
+/// Go peers accept messages of 100 MiB.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
+
+/// What to do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// Read these blocks, both ends included, then answer.
+    Read {
+        /// First.
+        start: u64,
+        /// Last.
+        end: u64,
+    },
+    /// There is nothing to read: answer at once, without blocks, so that the asker tries elsewhere.
+    Nothing,
+}
+
+/// Keeps account of the reads that other peers caused.
+#[derive(Debug, Default)]
+pub struct Server {
+    reads: BTreeMap<PkiId, usize>,
+    total: usize,
+}
+
+impl Server {
+    /// A request came from a peer that may have the blocks. If it is admitted to read,
+    /// [`Server::done`] must follow.
+    pub fn admit(
+        &mut self,
+        from: PkiId,
+        start: u64,
+        end: u64,
+        batch_size: u64,
+        height: u64,
+    ) -> Result<Admitted, DropReason> {
+        if start > end || end - start > batch_size {
+            return Err(DropReason::NotEligible);
+        }
+        if start >= height {
+            return Ok(Admitted::Nothing);
+        }
+        let of_peer = self.reads.get(&from).copied().unwrap_or(0);
+        if self.total >= MAX_READS || of_peer >= MAX_READS_OF_A_PEER {
+            return Err(DropReason::ChannelFull);
+        }
+        self.reads.insert(from, of_peer + 1);
+        self.total += 1;
+        let end = end.min(height - 1);
+        Ok(Admitted::Read { start, end })
+    }
+
+    /// The ledger was read for this peer.
+    pub fn done(&mut self, to: &PkiId) {
+        if let Some(reads) = self.reads.get_mut(to) {
+            *reads -= 1;
+            self.total -= 1;
+            if *reads == 0 {
+                self.reads.remove(to);
+            }
+        }
+    }
+
+    /// The response with these blocks, of which the first has the number `start`.
+    pub fn response(
+        channel: &ChannelId,
+        nonce: u64,
+        start: u64,
+        blocks: impl IntoIterator<Item = Bytes>,
+    ) -> GossipMessage {
+        let mut size = 0usize;
+        let payloads = (start..)
+            .zip(blocks)
+            .take_while(|(number, block)| {
+                size = size.saturating_add(block.len());
+                *number == start || size <= MAX_RESPONSE_BYTES
+            })
+            .map(|(number, block)| Payload {
+                seq_num: number,
+                data: block,
+                private_data: Vec::new(),
+            })
+            .collect();
+        let content = Content::StateResponse(RemoteStateResponse { payloads });
+        gossip_message(Tag::ChanOrOrg, Some(channel), nonce, content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKER: PkiId = PkiId([1; 32]);
+
+    fn admit(start: u64, end: u64) -> Result<Admitted, DropReason> {
+        Server::default().admit(ASKER, start, end, 10, 20)
+    }
+
+    #[test]
+    fn ranges_are_bounded_by_batch_size_and_height() {
+        let read = |start, end| Ok(Admitted::Read { start, end });
+        assert_eq!(admit(5, 15), read(5, 15));
+        assert_eq!(admit(5, 16), Err(DropReason::NotEligible));
+        assert_eq!(admit(6, 5), Err(DropReason::NotEligible));
+        assert_eq!(admit(0, u64::MAX), Err(DropReason::NotEligible));
+        assert_eq!(admit(15, 25), read(15, 19));
+        assert_eq!(admit(20, 20), Ok(Admitted::Nothing));
+    }
+
+    #[test]
+    fn reads_under_way_are_bounded_for_one_and_for_all() {
+        let mut server = Server::default();
+        let full = Err(DropReason::ChannelFull);
+        for _ in 0..MAX_READS_OF_A_PEER {
+            server.admit(ASKER, 0, 1, 10, 20).unwrap();
+        }
+        assert_eq!(server.admit(ASKER, 0, 1, 10, 20), full);
+        server.done(&ASKER);
+        assert!(server.admit(ASKER, 0, 1, 10, 20).is_ok());
+        for byte in 2..=97 {
+            assert!(server.admit(PkiId([byte; 32]), 0, 1, 10, 20).is_ok());
+        }
+        assert_eq!(server.admit(PkiId([99; 32]), 0, 1, 10, 20), full);
+        for byte in 1..=97 {
+            for _ in 0..MAX_READS_OF_A_PEER {
+                server.done(&PkiId([byte; 32]));
+            }
+        }
+        assert_eq!((server.total, server.reads.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_response_is_cut_after_its_first_block() {
+        let channel = ChannelId::from("c");
+        let block = Bytes::from(vec![0; MAX_RESPONSE_BYTES / 2 + 1]);
+        let blocks = [block.clone(), block.clone(), block];
+        let message = Server::response(&channel, 7, 3, blocks);
+        let Some(Content::StateResponse(response)) = message.content else {
+            panic!("not a state response");
+        };
+        assert_eq!(message.nonce, 7);
+        assert_eq!(response.payloads.len(), 1);
+        assert_eq!(response.payloads[0].seq_num, 3);
+    }
+}

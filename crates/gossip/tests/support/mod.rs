@@ -1,0 +1,5 @@
+//! What the integration tests share.
+
+#![allow(dead_code, missing_docs, reason = "each test binary uses a part of it")]
+
+pub mod recorded;

@@ -11,13 +11,12 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::io::{ServerIo, TlsPeer, Wire};
+use crate::log_limit::LogLimit;
 use crate::server::{ConnectionCounters, OpenConnection, ServerOptions};
 use crate::tls::{HandshakeError, ServerTls};
 
 /// Wait after a failed accept: out of file descriptors does not get better at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Of refused connections the first is logged, then one in so many.
-const LOG_EVERY: u64 = 1000;
 
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
@@ -32,6 +31,8 @@ struct Shared {
     counters: Arc<ConnectionCounters>,
     connections: mpsc::Sender<io::Result<ServerIo>>,
     cut: CancellationToken,
+    refusals: LogLimit,
+    failures: LogLimit,
 }
 
 impl Acceptor {
@@ -50,6 +51,8 @@ impl Acceptor {
                 counters: options.counters.clone(),
                 connections,
                 cut,
+                refusals: LogLimit::default(),
+                failures: LogLimit::default(),
             }),
         }
     }
@@ -74,9 +77,9 @@ impl Acceptor {
 
     fn begin(&self, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            let refused = self.shared.counters.count_refused();
-            if refused % LOG_EVERY == 1 {
-                tracing::warn!(%address, refused, "too many connections; refusing new ones");
+            self.shared.counters.count_refused();
+            if let Some(suppressed) = self.shared.refusals.permit() {
+                tracing::warn!(%address, suppressed, "too many connections; refusing new ones");
             }
             return;
         };
@@ -112,8 +115,13 @@ impl Shared {
             Err(_) => format!("no TLS handshake within {:?}", self.timeout),
         };
         self.counters.count_failed_handshake();
-        // Fabric's phrase (internal/pkg/comm/creds.go).
-        tracing::debug!(remote_address = %address, "Server TLS handshake failed: {reason}");
+        if let Some(suppressed) = self.failures.permit() {
+            // Fabric's phrase (internal/pkg/comm/creds.go).
+            tracing::warn!(
+                remote_address = %address, suppressed,
+                "Server TLS handshake failed with error {reason}"
+            );
+        }
     }
 
     async fn secure(

@@ -32,8 +32,12 @@ mod connect;
 pub mod gossip;
 mod incoming;
 mod io;
+mod log_limit;
 mod server;
 mod tls;
+
+#[cfg(test)]
+mod testing;
 
 /// The generated gRPC clients and servers, by Fabric's package names.
 pub mod services {

@@ -86,8 +86,8 @@ impl ConnectionCounters {
         self.failed_handshakes.load(Relaxed)
     }
 
-    pub(crate) fn count_refused(&self) -> u64 {
-        self.refused.fetch_add(1, Relaxed) + 1
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_failed_handshake(&self) {

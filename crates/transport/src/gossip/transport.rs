@@ -24,6 +24,7 @@ use super::{
     PeerAddress, PeerAuthenticator, PeerError, PeerInfo, PkiId, SendOutcome,
 };
 use crate::io::TlsPeer;
+use crate::log_limit::LogLimit;
 use crate::tls::ClientTls;
 
 /// The streams of one node. Cheap to clone; all clones are the same transport.
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     tasks: TaskTracker,
     handshakes: Arc<Semaphore>,
     next_stream: AtomicU64,
+    failures: LogLimit,
 }
 
 impl GossipTransport {
@@ -61,6 +63,7 @@ impl GossipTransport {
             tasks: TaskTracker::new(),
             handshakes: Arc::new(Semaphore::new(options.max_handshakes)),
             next_stream: AtomicU64::new(0),
+            failures: LogLimit::default(),
             authenticator,
             options,
             events,
@@ -362,8 +365,7 @@ impl Shared {
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many handshakes at a time"))?;
         if connection.secure && connection.certificate.is_none() {
-            GossipMetrics::add(&self.metrics.handshakes_failed, 1);
-            tracing::warn!(remote = %connection.address, "peer didn't send TLS certificate");
+            self.inbound_failed(&connection, &HandshakeFailure::NoTlsCertificate);
             return Err(Status::unauthenticated("no TLS certificate"));
         }
         let own = own_message(&*self.authenticator, &connection, false)
@@ -409,10 +411,17 @@ impl Shared {
                 }
             }
             Err(failure) => {
-                GossipMetrics::add(&self.metrics.handshakes_failed, 1);
-                tracing::warn!(remote = %connection.address, "Authentication failed: {failure}");
+                self.inbound_failed(&connection, &failure);
                 let _ = outgoing.try_send(Err(Status::unauthenticated(failure.to_string())));
             }
+        }
+    }
+
+    fn inbound_failed(&self, connection: &TlsPeer, failure: &HandshakeFailure) {
+        GossipMetrics::add(&self.metrics.handshakes_failed, 1);
+        if let Some(suppressed) = self.failures.permit() {
+            let remote = connection.address;
+            tracing::warn!(%remote, suppressed, "Authentication failed: {failure}");
         }
     }
 

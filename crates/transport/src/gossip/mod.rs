@@ -207,3 +207,6 @@ pub enum PeerError {
     #[error("the gossip transport has stopped")]
     Stopped,
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,8 @@ mod manager;
 mod recent_blocks;
 mod recovery;
 pub mod store;
+#[cfg(test)]
+mod test_support;
 mod writer;
 
 pub use block_store::{

@@ -1,1 +1,162 @@
-//! (empty)
+use super::*;
+use crate::test_support::{CHANNEL, FailingDisk, chain, copy_folder};
+
+fn open(folder: &Path) -> LedgerManager {
+    LedgerManager::open(folder, Options::default()).unwrap()
+}
+
+#[test]
+fn channels_are_made_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = chain(3);
+    let manager = open(folder.path());
+    assert!(manager.channels().unwrap().is_empty());
+    assert!(matches!(
+        manager.open_channel(CHANNEL),
+        Err(LedgerError::UnknownChannel { .. })
+    ));
+    let store = manager.create_channel(CHANNEL, &blocks[0]).unwrap();
+    assert_eq!((store.height(), store.channel()), (1, CHANNEL));
+    assert!(matches!(
+        manager.create_channel(CHANNEL, &blocks[0]),
+        Err(LedgerError::ChannelExists { .. })
+    ));
+    store.append_batch(&blocks[1..]).unwrap();
+    assert_eq!(manager.open_channel(CHANNEL).unwrap().height(), 3);
+    drop((manager, store));
+
+    let manager = open(folder.path());
+    assert_eq!(manager.channels().unwrap(), [CHANNEL]);
+    assert_eq!(manager.open_channel(CHANNEL).unwrap().height(), 3);
+    assert!(
+        folder
+            .path()
+            .join("ledgersData/chains/chains/mychannel/blockfile_000000")
+            .exists()
+    );
+}
+
+#[test]
+fn a_data_directory_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = open(folder.path());
+    let error = LedgerManager::open(folder.path(), Options::default()).unwrap_err();
+    assert!(
+        error.to_string().contains("another process holds"),
+        "{error}"
+    );
+    drop(manager);
+    open(folder.path());
+}
+
+#[test]
+fn genesis_blocks_of_others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = open(folder.path());
+    let blocks = chain(2);
+    let refusal =
+        |channel: &str, block: &Block| manager.create_channel(channel, block).unwrap_err();
+    assert!(matches!(
+        refusal("../evil", &blocks[0]),
+        LedgerError::InvalidChannelId { .. }
+    ));
+    assert!(matches!(
+        refusal("other", &blocks[0]),
+        LedgerError::WrongChannel { .. }
+    ));
+    assert!(matches!(
+        refusal(CHANNEL, &blocks[1]),
+        LedgerError::UnexpectedNumber {
+            expected: 0,
+            found: 1,
+            ..
+        }
+    ));
+    assert!(matches!(
+        refusal(CHANNEL, &Block::default()),
+        LedgerError::WrongChannel { .. }
+    ));
+    let mut wrong = blocks[0].clone();
+    wrong.header.as_mut().unwrap().data_hash = vec![1].into();
+    assert!(matches!(
+        refusal(CHANNEL, &wrong),
+        LedgerError::WrongDataHash { .. }
+    ));
+    assert!(manager.channels().unwrap().is_empty());
+    manager.create_channel(CHANNEL, &blocks[0]).unwrap();
+}
+
+#[test]
+fn a_join_that_stops_anywhere_leaves_a_channel_or_none() {
+    let blocks = chain(2);
+    for budget in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FailingDisk::new(budget);
+        let made =
+            LedgerManager::open_on(folder.path(), Arc::new(disk.clone()), Options::default())
+                .and_then(|manager| manager.create_channel(CHANNEL, &blocks[0]).map(drop));
+        let complete = disk.used() < budget;
+
+        let manager = open(folder.path());
+        let channels = manager.channels().unwrap();
+        assert!(made.is_err() || channels == [CHANNEL]);
+        let store = match channels.as_slice() {
+            [] => manager.create_channel(CHANNEL, &blocks[0]).unwrap(),
+            _ => manager.open_channel(CHANNEL).unwrap(),
+        };
+        store.append(&blocks[1]).unwrap();
+        assert_eq!(store.height(), 2);
+        if complete {
+            assert!(made.is_ok() && budget > 100);
+            return;
+        }
+    }
+}
+
+#[test]
+fn folders_without_a_first_block_are_no_channels() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = open(folder.path());
+    let chains = folder.path().join("ledgersData/chains/chains");
+    fs::create_dir(chains.join("empty")).unwrap();
+    fs::create_dir(chains.join("Not-A-Channel")).unwrap();
+    fs::write(chains.join("file"), b"").unwrap();
+    let joining = chains.join(CHANNEL);
+    fs::create_dir(&joining).unwrap();
+    fs::write(joining.join("blockfile_000000"), b"").unwrap();
+    assert!(manager.channels().unwrap().is_empty());
+
+    // What a Go peer has left without a byte of a block is replaced, anything else is kept.
+    let genesis = &chain(1)[0];
+    fs::write(joining.join("blockfile_000000"), b"\xff\x7f").unwrap();
+    assert!(matches!(
+        manager.create_channel(CHANNEL, genesis),
+        Err(LedgerError::NoGenesisBlock { .. })
+    ));
+    fs::write(joining.join("blockfile_000000"), b"").unwrap();
+    assert_eq!(
+        manager.create_channel(CHANNEL, genesis).unwrap().height(),
+        1
+    );
+}
+
+#[test]
+fn the_data_directory_of_a_go_peer_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledgers = folder.path().join("ledgersData");
+    let chain = ledgers.join("chains/chains/labchannel");
+    copy_folder(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/go-peer"),
+        &chain,
+    );
+    for database in ["chains/index", "ledgerProvider", "stateLeveldb", "fileLock"] {
+        fs::create_dir_all(ledgers.join(database)).unwrap();
+        fs::write(ledgers.join(database).join("CURRENT"), b"MANIFEST-000000\n").unwrap();
+    }
+    let manager = open(folder.path());
+    assert_eq!(manager.channels().unwrap(), ["labchannel"]);
+    assert_eq!(manager.open_channel("labchannel").unwrap().height(), 8);
+    for database in ["chains/index", "ledgerProvider", "stateLeveldb"] {
+        assert_eq!(fs::read_dir(ledgers.join(database)).unwrap().count(), 1);
+    }
+}

@@ -127,6 +127,9 @@ fn failure(error: ::fjall::Error) -> StoreError {
 
 /// Whether what the operating system says is about the files, not about the disk.
 fn is_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+    use io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
+    matches!(
+        error.kind(),
+        AlreadyExists | InvalidData | NotFound | UnexpectedEof
+    )
 }

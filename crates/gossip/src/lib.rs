@@ -36,6 +36,7 @@
 //!
 //! Differences from Go's behaviour are listed, with reasons, in the documentation of each module.
 
+pub mod cert_pull;
 pub mod channel;
 pub mod config;
 pub mod context;

@@ -44,15 +44,6 @@ impl Backoff {
             .get(peer)
             .is_some_and(|failure| now < failure.until)
     }
-
-    /// When the next peer may be chosen again.
-    pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        self.failures
-            .values()
-            .map(|failure| failure.until)
-            .filter(|until| *until > now)
-            .min()
-    }
 }
 
 #[cfg(test)]
@@ -71,7 +62,6 @@ mod tests {
             let end = now + Duration::from_secs(seconds);
             assert!(backoff.avoids(&peer, end - Duration::from_nanos(1)));
             assert!(!backoff.avoids(&peer, end));
-            assert_eq!(backoff.next_end(now), Some(end));
         }
         backoff.clear(&peer);
         assert!(!backoff.avoids(&peer, now));

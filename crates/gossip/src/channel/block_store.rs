@@ -226,7 +226,7 @@ mod tests {
         let mut store = BlockStore::new(10, TTL);
         let now = start();
         for number in 0..3 {
-            store.add(number, (), envelope(MAX_BYTES / 2), now);
+            store.add(number, (), envelope(MAX_BYTES / 2 - 100), now);
         }
         assert_eq!(numbers(&store), [1, 2]);
         store.add(3, (), envelope(MAX_BYTES + 1), now);

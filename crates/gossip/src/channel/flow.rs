@@ -12,7 +12,7 @@ use crate::emitter::{Emission, Route};
 use crate::event::{Action, Arrival, ArrivedBlock, Payload};
 use crate::message::{Envelope, UnverifiedBlock, gossip_message};
 use crate::ordered_buffer::{Demand, Inserted};
-use crate::types::PkiId;
+use crate::types::{Peer, PkiId};
 
 impl<B: Payload> Channel<B> {
     /// A peer pushed a block.
@@ -22,6 +22,9 @@ impl<B: Payload> Channel<B> {
         block: UnverifiedBlock,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
         let number = block.number;
         if self.buffer.has(number) || !self.blocks.accepts(number) {
             self.blocks.held_by(number, from);
@@ -155,6 +158,33 @@ impl<B: Payload> Channel<B> {
             payload: Some(payload),
         });
         Envelope::unsigned(&gossip_message(Tag::ChanAndOrg, Some(&self.id), 0, content))
+    }
+
+    /// Up to `count` random peers to push a block to: of our organisation, in the channel, and not known
+    /// to have it. They are known to have it from now on.
+    pub(super) fn push_targets(
+        &mut self,
+        number: u64,
+        count: usize,
+        received_from: Option<PkiId>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) -> Vec<Peer> {
+        let (identities, me) = (c.ctx.identities, c.ctx.me);
+        let wants = |peer: PkiId| {
+            let info = self.state_infos.present(&peer);
+            identities.org(&peer) == Some(me.org())
+                && info.is_some_and(|info| info.ledger_height <= number)
+                && Some(peer) != received_from
+                && !self.blocks.is_held_by(number, &peer)
+        };
+        let chosen = c
+            .view
+            .select(count, c.ctx.rng, |member| wants(member.pki_id()));
+        let peers: Vec<Peer> = chosen.into_iter().map(|member| member.peer()).collect();
+        for peer in &peers {
+            self.blocks.held_by(number, peer.pki_id);
+        }
+        peers
     }
 
     fn put_in_order(

@@ -19,7 +19,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use selvedge_protos::gossip::RemoteStateRequest;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 
@@ -27,10 +26,10 @@ use super::{Channel, ChannelContext, Standing, due};
 use crate::counters::DropReason;
 use crate::event::{Action, Arrival, ArrivedBlock, FrameKind, Payload};
 use crate::membership::Member;
-use crate::message::{Envelope, StatePayload, gossip_message};
+use crate::message::{StatePayload, gossip_message};
 use crate::ordered_buffer::Demand;
 use crate::state_transfer::{Admitted, Server};
-use crate::types::{Peer, PkiId};
+use crate::types::PkiId;
 
 /// How long a block may be overtaken by a later one before it is asked for.
 const PATIENCE_WITH_BLOCKS: Duration = Duration::from_millis(30);
@@ -252,6 +251,9 @@ impl<B: Payload> Channel<B> {
         payloads: Vec<StatePayload>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
         let range = match self.requester.on_response(&from, nonce) {
             Ok(range) => range,
             Err(reason) => return c.ctx.dropped(reason),
@@ -293,6 +295,9 @@ impl<B: Payload> Channel<B> {
         end: u64,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
         let batch_size = c.ctx.config.state.batch_size;
         let height = self.buffer.height();
         match self.server.admit(from, start, end, batch_size, height) {
@@ -306,27 +311,33 @@ impl<B: Payload> Channel<B> {
                     end,
                 });
             }
-            Ok(Admitted::Nothing) => {
-                let to = c.peer(from);
-                self.respond(to, nonce, start, Vec::new(), c.out);
-            }
+            Ok(Admitted::Nothing) => self.respond(from, nonce, start, Vec::new(), c),
             Err(reason) => c.ctx.dropped(reason),
         }
     }
 
-    pub(super) fn respond(
-        &self,
-        to: Peer,
+    /// The ledger was read for somebody.
+    pub(super) fn on_blocks_read(
+        &mut self,
+        to: PkiId,
         nonce: u64,
         start: u64,
-        blocks: Vec<Bytes>,
-        out: &mut dyn FnMut(Action<B>),
+        blocks: Vec<bytes::Bytes>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        self.server.done(&to);
+        self.respond(to, nonce, start, blocks, c);
+    }
+
+    fn respond(
+        &self,
+        to: PkiId,
+        nonce: u64,
+        start: u64,
+        blocks: Vec<bytes::Bytes>,
+        c: &mut ChannelContext<'_, '_, B>,
     ) {
         let message = Server::response(&self.id, nonce, start, blocks);
-        out(Action::Send {
-            to,
-            frame: Envelope::unsigned(&message).frame().clone(),
-            kind: FrameKind::StateResponse,
-        });
+        c.send(to, &message, FrameKind::StateResponse);
     }
 }

@@ -14,16 +14,17 @@
 //!                       who pull           state transfer
 //! ```
 //!
-//! The node finds the channel that a message is for ([`crate::node`]). A message is taken only from a peer
-//! whose organisation is in the channel; blocks are pulled from and pushed to peers of our own
-//! organisation that have shown by a StateInfo message that they are in it.
+//! [`Channels`] holds all channels and finds the one that a message is for. A message of a channel is
+//! taken only from a peer whose organisation is in the channel; blocks are pulled from and pushed to
+//! peers of our own organisation that have shown by a StateInfo message that they are in it.
 //!
-//! Source of the rules: Fabric gossip/gossip/channel and gossip/state.
+//! Source of the rules: Fabric gossip/gossip/channel, gossip/gossip/chanstate, gossip/state.
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `node_side` | what the node calls |
+//! | `routing` | all channels; which one a message is for |
 //! | `state_info` | StateInfo: published, requested, answered, kept |
+//! | `relay` | StateInfo of channels that this peer is not in |
 //! | `flow` | the life of a block: arrival, verification, push, order, commit |
 //! | `arriving` | blocks in verification |
 //! | `block_store` | the newest blocks, and who has them |
@@ -48,8 +49,9 @@ mod backoff;
 mod block_store;
 mod flow;
 mod gap;
-mod node_side;
 mod pulling;
+mod relay;
+mod routing;
 mod state_info;
 #[cfg(test)]
 mod tests;
@@ -63,6 +65,7 @@ use self::arriving::Arriving;
 use self::backoff::Backoff;
 use self::block_store::BlockStore;
 use self::gap::Gap;
+pub use self::routing::Channels;
 use self::state_info::StateInfos;
 use crate::context::{Context, LocalPeer};
 use crate::counters::DropReason;
@@ -151,8 +154,7 @@ struct Timers {
 }
 
 impl<B: Payload> Channel<B> {
-    /// A channel that this peer takes part in from now on.
-    pub fn new(setup: &ChannelSetup, ctx: &mut Context<'_>) -> Self {
+    fn new(setup: ChannelSetup, ctx: &Context<'_>) -> Self {
         let config = ctx.config;
         let timing = Timing::of(config);
         let buffer_size = u64::try_from(config.state.block_buffer_size).unwrap_or(u64::MAX);
@@ -180,9 +182,9 @@ impl<B: Payload> Channel<B> {
                 track_members: ctx.now + config.membership_tracker_interval,
             },
             tracked: BTreeSet::new(),
-            setup: setup.clone(),
+            setup,
         };
-        channel.apply_setup(ctx.me.org());
+        channel.configure(ctx);
         channel
     }
 
@@ -227,15 +229,43 @@ impl<B: Payload> Channel<B> {
         })
     }
 
-    fn apply_setup(&mut self, my_org: &OrgId) {
+    /// A newer configuration. Organisations that are no longer in it are forgotten at once.
+    fn update(&mut self, setup: ChannelSetup, ctx: &Context<'_>) {
+        if setup.sequence < self.setup.sequence {
+            return;
+        }
+        self.setup = setup;
+        self.configure(ctx);
+    }
+
+    fn configure(&mut self, ctx: &Context<'_>) {
         self.orgs = self.setup.orgs.iter().map(|it| it.org.clone()).collect();
-        if !self.orgs.contains(my_org) {
+        if !self.orgs.contains(ctx.me.org()) {
             self.standing = Standing::Removed;
         } else if self.standing == Standing::Removed {
             self.standing = Standing::Member;
         }
         for peer in self.state_infos.retain_orgs(&self.orgs) {
             self.forget_claims(&peer);
+        }
+    }
+
+    /// Leaves the channel: says so, and takes part no more.
+    fn leave(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        if self.standing == Standing::Member {
+            self.standing = Standing::Left;
+            self.gap = None;
+            self.state_infos.leave();
+            self.publish(c);
+        }
+    }
+
+    /// Comes back after [`Channel::leave`].
+    fn rejoin(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        if self.standing == Standing::Left {
+            self.standing = Standing::Member;
+            self.state_infos.rejoin();
+            self.publish(c);
         }
     }
 
@@ -271,6 +301,57 @@ impl<B: Payload> Channel<B> {
         self.initiator.forget(peer);
         self.requester.forget(peer);
         self.backoff.clear(peer);
+    }
+
+    /// A peer is gone for good: its identity was purged or it left membership.
+    fn forget(&mut self, peer: &PkiId) {
+        self.state_infos.remove(peer);
+        self.forget_claims(peer);
+    }
+
+    /// A peer cannot be reached now: what it was asked for is asked of others.
+    fn unreachable(&mut self, peer: &PkiId, c: &mut ChannelContext<'_, '_, B>) {
+        let pulling = self.initiator.is_open(peer);
+        self.initiator.forget(peer);
+        self.requester.forget(peer);
+        if pulling || self.gap.is_some() {
+            self.backoff.failed(*peer, c.now());
+            self.review_gap(c);
+        }
+    }
+
+    /// Does what is due.
+    fn wake(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        self.blocks.sweep(c.now());
+        self.wake_state_info(c);
+        self.wake_pull(c);
+        self.wake_gap(c);
+        if due(
+            &mut self.timers.track_members,
+            c.ctx.config.membership_tracker_interval,
+            c.now(),
+        ) {
+            self.track_members(c);
+        }
+    }
+
+    /// When [`Channel::wake`] has something to do.
+    fn next_deadline(&self) -> Instant {
+        let always = [
+            self.state_infos.next_deadline(),
+            self.initiator.next_deadline(),
+            self.timers.check_state,
+            self.timers.track_members,
+        ];
+        let sometimes = [
+            self.blocks.next_deadline(),
+            self.requester.next_deadline(),
+            self.gap.as_ref().map(Gap::next_attempt),
+        ];
+        always
+            .into_iter()
+            .chain(sometimes.into_iter().flatten())
+            .fold(self.timers.check_state, Instant::min)
     }
 
     /// Reports who came and went since the last look (Fabric: `membershipTracker`).

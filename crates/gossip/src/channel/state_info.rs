@@ -19,7 +19,6 @@ use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
 use crate::event::{FrameKind, Payload};
-use crate::membership::Member;
 use crate::message::{self, StateInfo, Verified, gossip_message};
 use crate::message_store::{MessageStore, Outcome};
 use crate::types::{OrgId, PkiId};
@@ -86,10 +85,6 @@ impl StateInfos {
         self.own.height = height;
     }
 
-    pub(super) fn set_chaincodes(&mut self, chaincodes: Vec<Chaincode>) {
-        self.own.chaincodes = chaincodes;
-    }
-
     pub(super) fn leave(&mut self) {
         self.own.left = true;
     }
@@ -151,6 +146,9 @@ impl<B: Payload> Channel<B> {
         info: Verified<StateInfo>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
         let author = info.pki_id;
         let envelope = info.envelope().clone();
         if self.keep_state_info(info, c.ctx) {
@@ -169,9 +167,13 @@ impl<B: Payload> Channel<B> {
     /// A snapshot came, pushed or requested.
     pub(super) fn on_snapshot(
         &mut self,
+        from: PkiId,
         infos: Vec<Verified<StateInfo>>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if self.admit(&from, c.ctx).is_none() {
+            return;
+        }
         for info in infos {
             if info.channel_mac != self.id.mac(&info.pki_id) {
                 c.ctx.dropped(DropReason::UnknownChannel);
@@ -214,9 +216,11 @@ impl<B: Payload> Channel<B> {
     pub(super) fn on_state_info_pull_request(
         &mut self,
         from: PkiId,
-        org: &OrgId,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        let Some(org) = self.admit(&from, c.ctx) else {
+            return;
+        };
         let now = c.now();
         let last = self.state_infos.answered.get(&from);
         if last.is_some_and(|last| now < *last + SNAPSHOT_PAUSE) {
@@ -224,7 +228,7 @@ impl<B: Payload> Channel<B> {
             return;
         }
         self.state_infos.answered.insert(from, now);
-        let elements = self.snapshot_for(org, c);
+        let elements = self.snapshot_for(&org, c);
         let content = Content::StateSnapshot(StateInfoSnapshot { elements });
         let message = gossip_message(Tag::ChanOrOrg, Some(&self.id), 0, content);
         c.send(from, &message, FrameKind::StateInfoSnapshot);
@@ -255,30 +259,42 @@ impl<B: Payload> Channel<B> {
             .collect()
     }
 
+    /// The chaincodes that this peer can execute; published at once.
+    pub(super) fn set_chaincodes(
+        &mut self,
+        chaincodes: Vec<Chaincode>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        self.state_infos.own.chaincodes = chaincodes;
+        self.publish(c);
+    }
+
     /// Signs our StateInfo and pushes it.
-    pub(super) fn publish(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn publish(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         let own = &self.state_infos.own;
         let info = message::own_state_info(
-            ctx.me,
+            c.ctx.me,
             &self.id,
-            ctx.clock.unix_nanos(ctx.now),
+            c.ctx.clock.unix_nanos(c.now()),
             own.height,
             own.left,
             own.chaincodes.clone(),
-            ctx.signer,
+            c.ctx.signer,
         );
         let info = match info {
             Ok(info) => info,
             Err(error) => {
                 tracing::error!(channel = %self.id, %error, "StateInfo not published");
-                return ctx.dropped(DropReason::SignFailed);
+                c.ctx.dropped(DropReason::SignFailed);
+                return;
             }
         };
         self.state_infos.own.changed = false;
         let envelope = info.envelope().clone();
         let author = info.pki_id;
-        self.state_infos.store.add(author, info.time, info, ctx.now);
-        ctx.emit(Emission {
+        let now = c.now();
+        self.state_infos.store.add(author, info.time, info, now);
+        c.ctx.emit(Emission {
             route: Route::StateInfo {
                 channel: Some(self.id.clone()),
                 author,
@@ -308,7 +324,7 @@ impl<B: Payload> Channel<B> {
             now,
         );
         if publish && infos.own.changed && c.view.alive_count() > 0 {
-            self.publish(c.ctx);
+            self.publish(c);
         }
         if request && self.standing == Standing::Member {
             self.request_state_infos(c);
@@ -320,7 +336,7 @@ impl<B: Payload> Channel<B> {
 
     fn request_state_infos(&self, c: &mut ChannelContext<'_, '_, B>) {
         let identities = c.ctx.identities;
-        let in_channel = |member: &Member| {
+        let in_channel = |member: &crate::membership::Member| {
             let org = identities.org(&member.pki_id());
             org.is_some_and(|org| self.orgs.contains(org))
         };
@@ -328,7 +344,7 @@ impl<B: Payload> Channel<B> {
             .view
             .select(c.ctx.config.pull_peer_num, c.ctx.rng, in_channel)
             .into_iter()
-            .map(Member::pki_id)
+            .map(crate::membership::Member::pki_id)
             .collect();
         let mac = self.id.mac(&c.ctx.me.pki_id());
         let content = Content::StateInfoPullReq(StateInfoPullRequest {

@@ -1,3 +1,5 @@
 //! The node: configuration, channels, services, operations.
 
 pub mod config;
+pub mod logging;
+pub mod metrics;

@@ -1,0 +1,221 @@
+//! The metrics that each channel has.
+
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
+
+use super::group::Group;
+use super::set_count;
+
+/// The way on which a block reached this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Fetched from an ordering node.
+    Orderer,
+    /// Pushed by a peer.
+    Push,
+    /// Pulled from a peer.
+    Pull,
+    /// In an answer to a state request.
+    StateTransfer,
+}
+
+impl Arrival {
+    const ALL: [Self; 4] = [Self::Orderer, Self::Push, Self::Pull, Self::StateTransfer];
+
+    /// The value of the label `arrival`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orderer => "orderer",
+            Self::Push => "push",
+            Self::Pull => "pull",
+            Self::StateTransfer => "state_transfer",
+        }
+    }
+}
+
+/// The families that have a label `channel`.
+#[derive(Debug)]
+pub(super) struct ChannelFamilies {
+    peers_known: GaugeVec,
+    leader: GaugeVec,
+    state_height: GaugeVec,
+    state_commit_duration: HistogramVec,
+    payload_buffer_size: GaugeVec,
+    ledger_height: GaugeVec,
+    block_processing_time: HistogramVec,
+    block_storage_time: HistogramVec,
+    state_db_time: HistogramVec,
+    transaction_count: IntCounterVec,
+    blocks_received: IntCounterVec,
+    duplicate_blocks: IntCounterVec,
+    block_delay: HistogramVec,
+}
+
+impl ChannelFamilies {
+    pub fn new(group: &Group<'_>) -> Result<Self> {
+        const CHANNEL: [&str; 1] = ["channel"];
+        Ok(Self {
+            peers_known: group.gauges(
+                "gossip_membership_total_peers_known",
+                "Total known peers",
+                &CHANNEL,
+            )?,
+            leader: group.gauges(
+                "gossip_leader_election_leader",
+                "Peer is leader (1) or follower (0)",
+                &CHANNEL,
+            )?,
+            state_height: group.gauges("gossip_state_height", "Current ledger height", &CHANNEL)?,
+            state_commit_duration: group.histograms(
+                "gossip_state_commit_duration",
+                "Time it takes to commit a block in seconds",
+                &CHANNEL,
+            )?,
+            payload_buffer_size: group.gauges(
+                "gossip_payload_buffer_size",
+                "Size of the payload buffer",
+                &CHANNEL,
+            )?,
+            ledger_height: group.gauges(
+                "ledger_blockchain_height",
+                "Height of the chain in blocks.",
+                &CHANNEL,
+            )?,
+            block_processing_time: group.ledger_histograms(
+                "ledger_block_processing_time",
+                "Time taken in seconds for ledger block processing.",
+            )?,
+            block_storage_time: group.ledger_histograms(
+                "ledger_blockstorage_and_pvtdata_commit_time",
+                "Time taken in seconds for committing the block and private data to storage.",
+            )?,
+            state_db_time: group.ledger_histograms(
+                "ledger_statedb_commit_time",
+                "Time taken in seconds for committing block changes to state db.",
+            )?,
+            transaction_count: group.counters(
+                "ledger_transaction_count",
+                "Number of transactions processed.",
+                &[
+                    "channel",
+                    "transaction_type",
+                    "chaincode",
+                    "validation_code",
+                ],
+            )?,
+            blocks_received: group.counters(
+                "selvedge_blocks_received_total",
+                "New blocks, by the way on which they arrived.",
+                &["channel", "arrival"],
+            )?,
+            duplicate_blocks: group.counters(
+                "selvedge_duplicate_blocks_total",
+                "Blocks that arrived and were there already.",
+                &CHANNEL,
+            )?,
+            block_delay: group.histograms(
+                "selvedge_block_delay_seconds",
+                "Time from the newest transaction timestamp in a block to its commit here.",
+                &CHANNEL,
+            )?,
+        })
+    }
+
+    pub fn of(&self, channel_id: &str) -> ChannelMetrics {
+        let channel = [channel_id];
+        ChannelMetrics {
+            channel_id: channel_id.to_owned(),
+            peers_known: self.peers_known.with_label_values(&channel),
+            leader: self.leader.with_label_values(&channel),
+            state_height: self.state_height.with_label_values(&channel),
+            state_commit_duration: self.state_commit_duration.with_label_values(&channel),
+            payload_buffer_size: self.payload_buffer_size.with_label_values(&channel),
+            ledger_height: self.ledger_height.with_label_values(&channel),
+            block_processing_time: self.block_processing_time.with_label_values(&channel),
+            block_storage_time: self.block_storage_time.with_label_values(&channel),
+            state_db_time: self.state_db_time.with_label_values(&channel),
+            transaction_count: self.transaction_count.clone(),
+            blocks_received: Arrival::ALL.map(|arrival| {
+                self.blocks_received
+                    .with_label_values(&[channel_id, arrival.name()])
+            }),
+            duplicate_blocks: self.duplicate_blocks.with_label_values(&channel),
+            block_delay: self.block_delay.with_label_values(&channel),
+        }
+    }
+}
+
+/// The metrics of one channel. Cheap to clone; touching one takes no lock.
+#[derive(Debug, Clone)]
+pub struct ChannelMetrics {
+    channel_id: String,
+    peers_known: Gauge,
+    leader: Gauge,
+    state_height: Gauge,
+    ledger_height: Gauge,
+    payload_buffer_size: Gauge,
+    transaction_count: IntCounterVec,
+    blocks_received: [IntCounter; 4],
+    /// `gossip_state_commit_duration`, seconds: from the ordered buffer to the end of the commit.
+    pub state_commit_duration: Histogram,
+    /// `ledger_block_processing_time`, seconds: validation of reads and writes.
+    pub block_processing_time: Histogram,
+    /// `ledger_blockstorage_and_pvtdata_commit_time`, seconds: writing the block file.
+    pub block_storage_time: Histogram,
+    /// `ledger_statedb_commit_time`, seconds.
+    pub state_db_time: Histogram,
+    /// `selvedge_duplicate_blocks_total`.
+    pub duplicate_blocks: IntCounter,
+    /// `selvedge_block_delay_seconds`.
+    pub block_delay: Histogram,
+}
+
+impl ChannelMetrics {
+    /// The height after a commit or at the start: `ledger_blockchain_height` and
+    /// `gossip_state_height`.
+    pub fn set_height(&self, height: u64) {
+        set_count(&self.ledger_height, height);
+        set_count(&self.state_height, height);
+    }
+
+    /// `gossip_membership_total_peers_known`.
+    pub fn set_peers_known(&self, count: usize) {
+        set_count(&self.peers_known, count as u64);
+    }
+
+    /// `gossip_leader_election_leader`.
+    pub fn set_leader(&self, leader: bool) {
+        self.leader.set(if leader { 1.0 } else { 0.0 });
+    }
+
+    /// `gossip_payload_buffer_size`: blocks that wait for their turn.
+    pub fn set_payload_buffer_size(&self, blocks: usize) {
+        set_count(&self.payload_buffer_size, blocks as u64);
+    }
+
+    /// `selvedge_blocks_received_total`.
+    #[must_use]
+    pub fn blocks_received(&self, arrival: Arrival) -> &IntCounter {
+        let [orderer, push, pull, state_transfer] = &self.blocks_received;
+        match arrival {
+            Arrival::Orderer => orderer,
+            Arrival::Push => push,
+            Arrival::Pull => pull,
+            Arrival::StateTransfer => state_transfer,
+        }
+    }
+
+    /// `ledger_transaction_count`: a committed transaction. `transaction_type` is the header
+    /// type's name (`ENDORSER_TRANSACTION`), `chaincode` is `name:version` (empty if there is
+    /// none), `validation_code` the code's name (`VALID`).
+    pub fn transaction(&self, transaction_type: &str, chaincode: &str, validation_code: &str) {
+        self.transaction_count
+            .with_label_values(&[
+                &self.channel_id,
+                transaction_type,
+                chaincode,
+                validation_code,
+            ])
+            .inc();
+    }
+}

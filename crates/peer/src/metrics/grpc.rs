@@ -1,0 +1,409 @@
+//! `grpc_server_*` and `grpc_comm_*`, measured around the services.
+//!
+//! Only methods of the table below are measured, since names come from clients. Requests and
+//! responses are counted by reading the five-byte prefix of each message as it passes.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, Result};
+use tower::{Layer, Service};
+
+use super::group::Group;
+
+/// The methods of a peer, and whether they are streams.
+const METHODS: [(&str, &str, bool); 16] = [
+    ("discovery.Discovery", "Discover", false),
+    ("gateway.Gateway", "ChaincodeEvents", true),
+    ("gateway.Gateway", "CommitStatus", false),
+    ("gateway.Gateway", "Endorse", false),
+    ("gateway.Gateway", "Evaluate", false),
+    ("gateway.Gateway", "Submit", false),
+    ("gossip.Gossip", "GossipStream", true),
+    ("gossip.Gossip", "Ping", false),
+    ("protos.ChaincodeSupport", "Register", true),
+    ("protos.Deliver", "Deliver", true),
+    ("protos.Deliver", "DeliverFiltered", true),
+    ("protos.Deliver", "DeliverWithPrivateData", true),
+    ("protos.Endorser", "ProcessProposal", false),
+    ("protos.Snapshot", "Cancel", false),
+    ("protos.Snapshot", "Generate", false),
+    ("protos.Snapshot", "QueryPendings", false),
+];
+
+/// gRPC's status codes as Go spells them, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+const CANCELED: &str = "Canceled";
+const UNKNOWN: &str = "Unknown";
+
+/// The metrics of the gRPC server.
+#[derive(Debug, Clone)]
+pub struct GrpcMetrics {
+    /// `grpc_comm_conn_opened`.
+    pub connections_opened: IntCounter,
+    /// `grpc_comm_conn_closed`.
+    pub connections_closed: IntCounter,
+    methods: Arc<HashMap<String, MethodMetrics>>,
+}
+
+impl GrpcMetrics {
+    pub(super) fn new(group: &Group<'_>) -> Result<Self> {
+        let unary = Families::new(group, "unary", "unary request", "unary requests")?;
+        let stream = Families::new(group, "stream", "stream request", "stream requests")?;
+        let sent = group.counters(
+            "grpc_server_stream_messages_sent",
+            "The number of stream messages sent.",
+            &["service", "method"],
+        )?;
+        let received = group.counters(
+            "grpc_server_stream_messages_received",
+            "The number of stream messages received.",
+            &["service", "method"],
+        )?;
+        let methods = METHODS.iter().map(|(service, method, is_stream)| {
+            let path = format!("/{service}/{method}");
+            let labels = [service.replace('.', "_"), (*method).to_owned()];
+            let families = if *is_stream { &stream } else { &unary };
+            let messages = is_stream.then(|| Messages {
+                sent: sent.with_label_values(&labels),
+                received: received.with_label_values(&labels),
+            });
+            (path, families.of(labels, messages))
+        });
+        Ok(Self {
+            connections_opened: group.counter(
+                "grpc_comm_conn_opened",
+                "gRPC connections opened. Open minus closed is the active number of connections.",
+            )?,
+            connections_closed: group.counter(
+                "grpc_comm_conn_closed",
+                "gRPC connections closed. Open minus closed is the active number of connections.",
+            )?,
+            methods: Arc::new(methods.collect()),
+        })
+    }
+
+    /// A layer that measures the services below it.
+    #[must_use]
+    pub fn layer(&self) -> GrpcMetricsLayer {
+        GrpcMetricsLayer {
+            methods: self.methods.clone(),
+        }
+    }
+}
+
+/// The families of unary or of stream requests.
+#[derive(Debug)]
+struct Families {
+    received: IntCounterVec,
+    completed: IntCounterVec,
+    duration: HistogramVec,
+}
+
+impl Families {
+    fn new(group: &Group<'_>, kind: &str, singular: &str, plural: &str) -> Result<Self> {
+        Ok(Self {
+            received: group.counters(
+                &format!("grpc_server_{kind}_requests_received"),
+                &format!("The number of {plural} received."),
+                &["service", "method"],
+            )?,
+            completed: group.counters(
+                &format!("grpc_server_{kind}_requests_completed"),
+                &format!("The number of {plural} completed."),
+                &["service", "method", "code"],
+            )?,
+            duration: group.histograms(
+                &format!("grpc_server_{kind}_request_duration"),
+                &format!("The time to complete a {singular}."),
+                &["service", "method", "code"],
+            )?,
+        })
+    }
+
+    fn of(&self, labels: [String; 2], messages: Option<Messages>) -> MethodMetrics {
+        MethodMetrics {
+            received: self.received.with_label_values(&labels),
+            completed: self.completed.clone(),
+            duration: self.duration.clone(),
+            labels,
+            messages,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Messages {
+    sent: IntCounter,
+    received: IntCounter,
+}
+
+#[derive(Debug, Clone)]
+struct MethodMetrics {
+    received: IntCounter,
+    completed: IntCounterVec,
+    duration: HistogramVec,
+    labels: [String; 2],
+    messages: Option<Messages>,
+}
+
+/// Measures one request from its arrival to the end of its response, or to the moment when the
+/// client gave up.
+#[derive(Debug)]
+struct Measurement {
+    method: MethodMetrics,
+    start: Instant,
+    code: &'static str,
+}
+
+impl Measurement {
+    fn begin(method: &MethodMetrics) -> Self {
+        method.received.inc();
+        Self {
+            method: method.clone(),
+            start: Instant::now(),
+            code: CANCELED,
+        }
+    }
+
+    fn note_status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            let number: Option<usize> = status.to_str().ok().and_then(|text| text.parse().ok());
+            self.code = number
+                .and_then(|number| CODES.get(number))
+                .copied()
+                .unwrap_or(UNKNOWN);
+        }
+    }
+}
+
+impl Drop for Measurement {
+    fn drop(&mut self) {
+        let [service, method] = &self.method.labels;
+        let labels = [service.as_str(), method.as_str(), self.code];
+        self.method.completed.with_label_values(&labels).inc();
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.method
+            .duration
+            .with_label_values(&labels)
+            .observe(seconds);
+    }
+}
+
+/// See [`GrpcMetrics::layer`].
+#[derive(Debug, Clone)]
+pub struct GrpcMetricsLayer {
+    methods: Arc<HashMap<String, MethodMetrics>>,
+}
+
+impl<S> Layer<S> for GrpcMetricsLayer {
+    type Service = GrpcMetricsService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GrpcMetricsService {
+            methods: self.methods.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service with measurement around it.
+#[derive(Debug, Clone)]
+pub struct GrpcMetricsService<S> {
+    methods: Arc<HashMap<String, MethodMetrics>>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for GrpcMetricsService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future =
+        Pin<Box<dyn Future<Output = std::result::Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(method) = self.methods.get(request.uri().path()) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let mut measurement = Measurement::begin(method);
+        let messages = method.messages.clone();
+        let request = match &messages {
+            Some(messages) => {
+                let received = messages.received.clone();
+                request.map(|body| {
+                    Body::new(Measured {
+                        body,
+                        counter: Some(MessageCounter::new(received)),
+                        measurement: None,
+                    })
+                })
+            }
+            None => request,
+        };
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            // A response without a body carries its status in the headers.
+            measurement.note_status(response.headers());
+            let counter = messages.map(|messages| MessageCounter::new(messages.sent));
+            Ok(response.map(|body| {
+                Body::new(Measured {
+                    body,
+                    counter,
+                    measurement: Some(measurement),
+                })
+            }))
+        })
+    }
+}
+
+/// A body that counts its messages and notes the status in its trailers.
+#[derive(Debug)]
+struct Measured {
+    body: Body,
+    counter: Option<MessageCounter>,
+    measurement: Option<Measurement>,
+}
+
+impl HttpBody for Measured {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let (Some(data), Some(counter)) = (frame.data_ref(), &mut self.counter) {
+                counter.pass(data);
+            }
+            if let (Some(trailers), Some(measurement)) =
+                (frame.trailers_ref(), &mut self.measurement)
+            {
+                measurement.note_status(trailers);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Follows gRPC's framing: a flag, the length in four bytes, the message.
+#[derive(Debug)]
+struct MessageCounter {
+    counter: IntCounter,
+    /// Bytes of the current prefix that have been seen, and the length read so far.
+    prefix: u8,
+    length: u32,
+    /// Bytes of the current message that are still to come.
+    remaining: u32,
+}
+
+impl MessageCounter {
+    const PREFIX: u8 = 5;
+
+    fn new(counter: IntCounter) -> Self {
+        Self {
+            counter,
+            prefix: 0,
+            length: 0,
+            remaining: 0,
+        }
+    }
+
+    fn pass(&mut self, mut data: &[u8]) {
+        while let Some((first, rest)) = data.split_first() {
+            if self.remaining > 0 {
+                let taken = data
+                    .len()
+                    .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+                self.remaining = self
+                    .remaining
+                    .saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+                data = data.get(taken..).unwrap_or_default();
+                continue;
+            }
+            // The flag is shifted out of the length by the four bytes that follow it.
+            self.length = (self.length << 8) | u32::from(*first);
+            self.prefix += 1;
+            data = rest;
+            if self.prefix == Self::PREFIX {
+                self.counter.inc();
+                self.remaining = self.length;
+                (self.prefix, self.length) = (0, 0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn messages_are_counted_however_they_are_cut(
+            sizes in prop::collection::vec(0usize..40, 0..20),
+            cuts in prop::collection::vec(1usize..30, 1..50),
+        ) {
+            let mut wire = Vec::new();
+            for size in &sizes {
+                wire.push(1);
+                wire.extend(u32::try_from(*size).unwrap().to_be_bytes());
+                wire.extend(vec![0xff; *size]);
+            }
+            let mut counter = MessageCounter::new(IntCounter::new("n", "n").unwrap());
+            let mut rest = wire.as_slice();
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                counter.pass(now);
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(counter.counter.get(), sizes.len() as u64);
+        }
+    }
+}

@@ -48,6 +48,7 @@ pub mod identity;
 pub mod membership;
 pub mod message;
 pub mod message_store;
+pub mod node;
 pub mod ordered_buffer;
 pub mod pull;
 pub mod state_transfer;

@@ -2,4 +2,6 @@
 
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part of it")]
 
+pub mod keys;
+pub mod network;
 pub mod recorded;

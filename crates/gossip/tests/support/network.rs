@@ -1,0 +1,531 @@
+//! A network of gossip nodes in memory, on virtual time: latency, loss, partitions, crashes. One seed, one
+//! run. It checks what must hold in any run: secrets stay within the organisation, blocks are delivered in
+//! order, and a node that was woken up sleeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use selvedge_gossip::config::Config;
+use selvedge_gossip::crypto::Identity;
+use selvedge_gossip::event::{
+    Action, Arrival, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event, FrameKind, Notice,
+    Payload,
+};
+use selvedge_gossip::message::{Envelope, MessageError, decode, verify};
+use selvedge_gossip::node::{Gossip, Setup};
+use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
+use selvedge_protos::Message as _;
+use selvedge_protos::gossip::GossipMessage;
+use selvedge_protos::gossip::gossip_message::Content;
+
+use super::keys::{HashCrypto, identity, signer};
+
+/// A block whose verification is looking at its first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestBlock {
+    pub number: u64,
+    pub bytes: Bytes,
+}
+
+impl TestBlock {
+    pub fn new(number: u64) -> Self {
+        let mut bytes = format!("block {number};").into_bytes();
+        bytes.resize(500, b'.');
+        Self {
+            number,
+            bytes: bytes.into(),
+        }
+    }
+
+    fn verify(number: u64, bytes: &Bytes) -> Option<Self> {
+        (TestBlock::new(number).bytes == *bytes).then(|| TestBlock::new(number))
+    }
+}
+
+impl Payload for TestBlock {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn encoded(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// How the network behaves.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub latency: std::ops::Range<Duration>,
+    /// Frames lost, of 1000.
+    pub loss: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(1)..Duration::from_millis(5),
+            loss: 0,
+        }
+    }
+}
+
+/// A node and what has become of it.
+pub struct Node {
+    pub org: String,
+    pub identity: Identity,
+    pub config: Arc<Config>,
+    pub gossip: Gossip<TestBlock>,
+    pub up: bool,
+    /// Blocks in the ledger, by channel; a ledger begins with block 0.
+    pub ledgers: BTreeMap<ChannelId, Vec<TestBlock>>,
+    pub arrivals: Vec<(Instant, u64, Arrival)>,
+    pub notices: Vec<Notice>,
+    pub refused: Vec<MessageError>,
+    connected: BTreeSet<usize>,
+}
+
+enum Due {
+    Event(usize, Event<TestBlock>),
+    Frame { from: usize, to: usize, frame: Bytes },
+}
+
+pub struct Network {
+    pub now: Instant,
+    pub start: Instant,
+    pub nodes: Vec<Node>,
+    pub link: Link,
+    /// Pairs that cannot reach each other.
+    pub cut: BTreeSet<(usize, usize)>,
+    /// Frames sent, by kind.
+    pub sent: BTreeMap<FrameKind, u64>,
+    /// A running hash of all that was sent.
+    pub trace: [u8; 32],
+    due: BTreeMap<(Instant, u64), Due>,
+    sequence: u64,
+    rng: StdRng,
+    seed: u64,
+}
+
+/// What a peer is made from.
+pub struct PeerSpec {
+    pub org: String,
+    pub name: String,
+    pub external: bool,
+}
+
+pub fn internal(name: &str) -> Endpoint {
+    Endpoint::new(format!("{name}.internal:7051"))
+}
+
+pub fn external(name: &str) -> Endpoint {
+    Endpoint::new(format!("{name}.example.com:7051"))
+}
+
+/// `count` peers of `org` with external endpoints.
+pub fn peers(org: &str, count: usize) -> Vec<PeerSpec> {
+    (0..count)
+        .map(|number| PeerSpec {
+            org: org.to_owned(),
+            name: format!("peer{number}.{org}"),
+            external: true,
+        })
+        .collect()
+}
+
+impl Network {
+    /// Peers that all have the first peer of their organisation as bootstrap peer. `adjust` changes the
+    /// default settings.
+    pub fn new(seed: u64, specs: &[PeerSpec], adjust: impl Fn(&mut Config)) -> Self {
+        let start = Instant::now();
+        let mut network = Self {
+            now: start,
+            start,
+            nodes: Vec::new(),
+            link: Link::default(),
+            cut: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            trace: [0; 32],
+            due: BTreeMap::new(),
+            sequence: 0,
+            rng: StdRng::seed_from_u64(seed),
+            seed,
+        };
+        for spec in specs {
+            let first = specs.iter().find(|other| other.org == spec.org).unwrap();
+            let mut config = Config {
+                internal_endpoint: internal(&spec.name),
+                external_endpoint: if spec.external { external(&spec.name) } else { Endpoint::from("") },
+                bootstrap: vec![internal(&first.name)],
+                ..Config::default()
+            };
+            adjust(&mut config);
+            let identity = identity(&spec.org, &spec.name);
+            let config = Arc::new(config);
+            let gossip = network.gossip(&identity, &config, network.nodes.len());
+            network.nodes.push(Node {
+                org: spec.org.clone(),
+                identity,
+                config,
+                gossip,
+                up: true,
+                ledgers: BTreeMap::new(),
+                arrivals: Vec::new(),
+                notices: Vec::new(),
+                refused: Vec::new(),
+                connected: BTreeSet::new(),
+            });
+        }
+        network
+    }
+
+    fn gossip(&self, identity: &Identity, config: &Arc<Config>, index: usize) -> Gossip<TestBlock> {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&(index as u64).to_le_bytes());
+        let since_start = u64::try_from((self.now - self.start).as_nanos()).unwrap();
+        Gossip::new(Setup {
+            config: config.clone(),
+            identity: identity.clone(),
+            signer: signer(identity),
+            seed,
+            now: self.now,
+            unix_nanos: 1_700_000_000_000_000_000 + since_start,
+        })
+        .unwrap()
+    }
+
+    pub fn id(&self, node: usize) -> PkiId {
+        self.nodes[node].identity.pki_id()
+    }
+
+    fn index_of(&self, pki_id: &PkiId) -> usize {
+        (0..self.nodes.len()).find(|node| self.id(*node) == *pki_id).unwrap()
+    }
+
+    /// All nodes join `channel`, whose organisations are those of all nodes, with the first peer of each as
+    /// anchor peer.
+    pub fn join_all(&mut self, channel: &str) {
+        let setup = self.channel_setup(channel);
+        for node in 0..self.nodes.len() {
+            let ledger = vec![TestBlock::new(0)];
+            self.nodes[node].ledgers.insert(setup.channel.clone(), ledger);
+            self.event(node, Event::ChannelJoined(setup.clone()));
+        }
+    }
+
+    pub fn channel_setup(&self, channel: &str) -> ChannelSetup {
+        let orgs: BTreeSet<String> = self.nodes.iter().map(|node| node.org.clone()).collect();
+        ChannelSetup {
+            channel: ChannelId::from(channel),
+            sequence: 1,
+            orgs: orgs
+                .iter()
+                .map(|org| ChannelOrg {
+                    org: OrgId::from(org.as_str()),
+                    anchor_peers: self
+                        .nodes
+                        .iter()
+                        .filter(|node| node.org == *org)
+                        .map(|node| node.config.external_endpoint.clone())
+                        .filter(|endpoint| !endpoint.is_empty())
+                        .take(1)
+                        .collect(),
+                })
+                .collect(),
+            height: 1,
+            block_gossip: true,
+        }
+    }
+
+    pub fn stop(&mut self, node: usize) {
+        self.nodes[node].up = false;
+        self.nodes[node].connected.clear();
+        for other in &mut self.nodes {
+            other.connected.remove(&node);
+        }
+    }
+
+    /// Starts a stopped node afresh; its ledgers are kept, its channels joined again.
+    pub fn restart(&mut self, node: usize) {
+        let (identity, config) = (self.nodes[node].identity.clone(), self.nodes[node].config.clone());
+        self.nodes[node].gossip = self.gossip(&identity, &config, node + 1000);
+        self.nodes[node].up = true;
+        let ledgers: Vec<(ChannelId, u64)> = self.nodes[node]
+            .ledgers
+            .iter()
+            .map(|(channel, ledger)| (channel.clone(), ledger.len() as u64))
+            .collect();
+        for (channel, height) in ledgers {
+            let mut setup = self.channel_setup(channel.as_str());
+            setup.height = height;
+            self.event(node, Event::ChannelJoined(setup));
+        }
+    }
+
+    /// Cuts all connections between two groups.
+    pub fn partition(&mut self, left: &[usize], right: &[usize]) {
+        for a in left {
+            for b in right {
+                self.cut.insert((*a, *b));
+                self.cut.insert((*b, *a));
+            }
+        }
+    }
+
+    /// Lets `node` handle an event now.
+    pub fn event(&mut self, node: usize, event: Event<TestBlock>) {
+        if !self.nodes[node].up {
+            return;
+        }
+        let woken = matches!(event, Event::Wakeup);
+        let mut actions = Vec::new();
+        let now = self.now;
+        self.nodes[node].gossip.handle(event, now, &mut |action| actions.push(action));
+        if woken {
+            let deadline = self.nodes[node].gossip.next_deadline().unwrap();
+            assert!(deadline > now, "a node that was woken up must sleep");
+        }
+        for action in actions {
+            self.act(node, action);
+        }
+    }
+
+    /// Gives a frame to `to` as if `from` had sent it.
+    pub fn frame(&mut self, from: usize, to: usize, frame: Bytes) {
+        if !self.nodes[to].up {
+            return;
+        }
+        let received = match decode(frame) {
+            Ok(received) => received,
+            Err(error) => return self.nodes[to].refused.push(error),
+        };
+        let known = self.nodes[to].gossip.identities();
+        match verify(received, &HashCrypto, known) {
+            Ok(verification) => {
+                self.nodes[to].refused.extend(verification.refused);
+                let from = self.id(from);
+                let message = verification.message;
+                self.event(to, Event::Message { from, message });
+            }
+            Err(error) => self.nodes[to].refused.push(error),
+        }
+    }
+
+    /// Hands a block to `node` as if it came from an ordering node.
+    pub fn order(&mut self, node: usize, channel: &str, number: u64) {
+        let channel = ChannelId::from(channel);
+        let block = TestBlock::new(number);
+        self.event(node, Event::BlockFromOrderer { channel, block });
+    }
+
+    fn after(&mut self, delay: Duration, due: Due) {
+        self.sequence += 1;
+        self.due.insert((self.now + delay, self.sequence), due);
+    }
+
+    fn latency(&mut self) -> Duration {
+        let range = self.link.latency.clone();
+        self.rng.random_range(range)
+    }
+
+    fn act(&mut self, node: usize, action: Action<TestBlock>) {
+        match action {
+            Action::Send { to, frame, kind } => {
+                *self.sent.entry(kind).or_default() += 1;
+                let now = (self.now - self.start).as_nanos().to_le_bytes();
+                self.trace = selvedge_protos::sha256_of_parts([
+                    self.trace.as_ref(),
+                    now.as_ref(),
+                    to.pki_id.as_bytes(),
+                    frame.as_ref(),
+                ]);
+                self.send(node, &to.pki_id, frame);
+            }
+            Action::Dial { endpoint, purpose } => self.dial(node, endpoint, purpose),
+            Action::Disconnect { peer, .. } => {
+                let peer = self.index_of(&peer);
+                self.nodes[node].connected.remove(&peer);
+                self.nodes[peer].connected.remove(&node);
+            }
+            Action::VerifyBlock { channel, block } => {
+                let event = match TestBlock::verify(block.number, &block.bytes) {
+                    Some(verified) => Event::BlockVerified {
+                        channel,
+                        block: verified,
+                        arrived: block,
+                    },
+                    None => Event::BlockRefused {
+                        channel,
+                        arrived: block,
+                    },
+                };
+                self.after(Duration::from_micros(200), Due::Event(node, event));
+            }
+            Action::Deliver {
+                channel,
+                block,
+                how,
+            } => {
+                let now = self.now;
+                let state = &mut self.nodes[node];
+                let ledger = state.ledgers.get_mut(&channel).unwrap();
+                assert_eq!(block.number, ledger.len() as u64, "blocks are delivered in order");
+                state.arrivals.push((now, block.number, how));
+                ledger.push(block);
+                let height = ledger.len() as u64;
+                let event = Event::Committed { channel, height };
+                self.after(Duration::from_millis(2), Due::Event(node, event));
+            }
+            Action::ReadBlocks {
+                channel,
+                to,
+                nonce,
+                start,
+                end,
+            } => {
+                let blocks = self.nodes[node].ledgers[&channel]
+                    .iter()
+                    .filter(|block| (start..=end).contains(&block.number))
+                    .map(|block| block.bytes.clone())
+                    .collect();
+                let event = Event::BlocksRead {
+                    channel,
+                    to,
+                    nonce,
+                    start,
+                    blocks,
+                };
+                self.after(Duration::from_millis(1), Due::Event(node, event));
+            }
+            Action::Notice(notice) => self.nodes[node].notices.push(notice),
+            Action::IdentityLearned(_) | Action::IdentityPurged(_) | Action::Revalidate(_) => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: &PkiId, frame: Bytes) {
+        let peer = self.index_of(to);
+        let delay = self.latency();
+        if !self.nodes[peer].up || self.cut.contains(&(from, peer)) {
+            return self.after(delay, Due::Event(from, Event::Unreachable(*to)));
+        }
+        if self.nodes[from].org != self.nodes[peer].org {
+            assert_no_secret(&frame);
+        }
+        if self.nodes[from].connected.insert(peer) {
+            self.nodes[peer].connected.insert(from);
+            for (one, other) in [(from, peer), (peer, from)] {
+                let identity = self.nodes[other].identity.clone();
+                let connected = Event::Connected {
+                    identity,
+                    endpoint: None,
+                };
+                self.after(Duration::ZERO, Due::Event(one, connected));
+            }
+        }
+        if self.rng.random_range(0..1000) >= self.link.loss {
+            self.after(delay, Due::Frame { from, to: peer, frame });
+        }
+    }
+
+    fn dial(&mut self, node: usize, endpoint: Endpoint, purpose: DialPurpose) {
+        let found = (0..self.nodes.len()).find(|other| {
+            let config = &self.nodes[*other].config;
+            config.internal_endpoint == endpoint || config.external_endpoint == endpoint
+        });
+        let reached =
+            found.filter(|other| self.nodes[*other].up && !self.cut.contains(&(node, *other)));
+        let outcome = match (reached, &purpose) {
+            (None, _) => DialOutcome::Failed,
+            (Some(_), DialPurpose::Ping(_)) => DialOutcome::Answered,
+            (Some(other), DialPurpose::Identify) => {
+                DialOutcome::Identified(self.nodes[other].identity.clone())
+            }
+        };
+        let event = Event::Dialed {
+            endpoint,
+            purpose,
+            outcome,
+        };
+        let delay = self.latency() * 2;
+        self.after(delay, Due::Event(node, event));
+    }
+
+    /// Lets `duration` pass.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let wakeup = self
+                .nodes
+                .iter()
+                .enumerate()
+                .filter(|(_, node)| node.up)
+                .filter_map(|(index, node)| Some((node.gossip.next_deadline()?, index)))
+                .min();
+            let due = self.due.keys().next().map(|(at, _)| *at);
+            let next = match (due, wakeup) {
+                (Some(due), Some((wakeup, _))) => due.min(wakeup),
+                (Some(due), None) => due,
+                (None, Some((wakeup, _))) => wakeup,
+                (None, None) => end,
+            };
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if due == Some(next) {
+                match self.due.pop_first().unwrap().1 {
+                    Due::Event(node, event) => self.event(node, event),
+                    Due::Frame { from, to, frame } => self.frame(from, to, frame),
+                }
+            } else if let Some((_, node)) = wakeup {
+                self.event(node, Event::Wakeup);
+            } else {
+                break;
+            }
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until `done`, at most `limit`; says whether it came to that.
+    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        while self.now < end {
+            if done(self) {
+                return true;
+            }
+            self.run(Duration::from_millis(100));
+        }
+        done(self)
+    }
+
+    /// Whom `node` takes to be alive, as indices.
+    pub fn alive(&self, node: usize) -> BTreeSet<usize> {
+        let members = self.nodes[node].gossip.members();
+        members.alive().map(|member| self.index_of(&member.pki_id())).collect()
+    }
+
+    pub fn height(&self, node: usize, channel: &str) -> u64 {
+        self.nodes[node].ledgers[channel].len() as u64
+    }
+}
+
+/// No envelope within a frame has a secret.
+fn assert_no_secret(frame: &Bytes) {
+    let envelope = Envelope::from_frame(frame.clone()).unwrap();
+    assert!(!envelope.has_secret(), "a secret leaves the organisation");
+    let message = GossipMessage::decode(envelope.payload().clone()).unwrap();
+    let nested = match message.content.unwrap() {
+        Content::MemReq(request) => vec![request.self_information.unwrap()],
+        Content::MemRes(response) => [response.alive, response.dead].concat(),
+        Content::StateSnapshot(snapshot) => snapshot.elements,
+        Content::DataUpdate(update) => update.data,
+        _ => Vec::new(),
+    };
+    for envelope in nested {
+        assert!(envelope.secret_envelope.is_none(), "a nested secret leaves the organisation");
+    }
+}

@@ -88,6 +88,11 @@ impl LogControl {
         tracing_subscriber::registry().with(FabricLayer::new(self.clone()))
     }
 
+    /// A log that nobody writes to, for nodes without one and for tests.
+    pub fn detached(spec: &str) -> Result<Self, LoggingError> {
+        Self::new(spec, "", std::io::sink())
+    }
+
     /// The active specification in its normalised form.
     #[must_use]
     pub fn spec(&self) -> String {

@@ -203,3 +203,11 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+impl View {
+    /// Enters a living member, for the tests of what stands on membership.
+    pub(crate) fn enter(&mut self, alive: Verified<Alive>, now: Instant) {
+        self.put(alive, true, now);
+    }
+}

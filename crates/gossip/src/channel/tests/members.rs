@@ -1,0 +1,280 @@
+//! StateInfo, eligibility, configuration, leaving.
+
+use super::fixture::*;
+use crate::counters::DropReason;
+use crate::emitter::Route;
+use crate::event::{FrameKind, Notice};
+use crate::message::Message;
+use crate::types::ChannelId;
+
+fn info(info: crate::message::Verified<crate::message::StateInfo>) -> Message {
+    Message::StateInfo(Box::new(info))
+}
+
+fn members(world: &World) -> Vec<u64> {
+    let channel = world.channels.iter().next().unwrap();
+    channel
+        .peers(&world.view)
+        .map(|(_, height)| height)
+        .collect()
+}
+
+#[test]
+fn state_info_is_kept_replaced_and_passed_on_once() {
+    let mut world = World::new();
+    let author = world.peer(MY_ORG, "author");
+    let relay = world.peer(OTHER_ORG, "relay");
+    world.message(&relay, info(author.state_info(5, 10)));
+    world.message(&relay, info(author.state_info(5, 10)));
+    world.message(&relay, info(author.state_info(4, 99)));
+    assert_eq!(members(&world), [10]);
+    assert_eq!(world.drops(DropReason::Duplicate), 2);
+    let emissions = world.take_emissions();
+    assert_eq!(emissions.len(), 1);
+    assert!(matches!(
+        &emissions[0].route,
+        Route::StateInfo {
+            channel: Some(_),
+            ..
+        }
+    ));
+    assert_eq!(emissions[0].received_from, Some(relay.id()));
+    world.message(&relay, info(author.state_info(6, 11)));
+    assert_eq!(members(&world), [11]);
+}
+
+#[test]
+fn state_info_of_an_author_without_external_endpoint_stays_in_our_organisation() {
+    let mut world = World::new();
+    let hidden = world.peer_with(MY_ORG, "hidden", false);
+    let friend = world.peer(MY_ORG, "friend");
+    let foreigner = world.peer(OTHER_ORG, "foreigner");
+    let stranger = world.peer(STRANGERS, "stranger");
+    world.message(&hidden, info(hidden.state_info(1, 5)));
+    let emission = world.take_emissions().remove(0);
+    assert_eq!(world.targets(&emission), [friend.id()].into());
+    world.message(&foreigner, info(foreigner.state_info(1, 5)));
+    let emission = world.take_emissions().remove(0);
+    let targets = world.targets(&emission);
+    assert_eq!(targets, [hidden.id(), friend.id()].into());
+    assert!(!targets.contains(&stranger.id()));
+}
+
+#[test]
+fn a_foreign_mac_leads_to_the_relay_and_only_from_our_organisation() {
+    let mut world = World::new();
+    let friend = world.peer(MY_ORG, "friend");
+    let other = world.peer(MY_ORG, "other");
+    let foreigner = world.peer(OTHER_ORG, "foreigner");
+    let elsewhere = friend.state_info_of("quay", 1, 7, false);
+    world.message(&foreigner, info(elsewhere.clone()));
+    assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+    world.message(&friend, info(elsewhere.clone()));
+    world.message(&friend, info(elsewhere));
+    let emissions = world.take_emissions();
+    assert_eq!(emissions.len(), 1);
+    assert_eq!(world.targets(&emissions[0]), [other.id()].into());
+    assert!(members(&world).is_empty());
+}
+
+#[test]
+fn state_info_of_a_stranger_is_refused_even_with_the_right_mac() {
+    let mut world = World::new();
+    let friend = world.peer(MY_ORG, "friend");
+    let stranger = world.peer(STRANGERS, "stranger");
+    world.message(&friend, info(stranger.state_info(1, 5)));
+    world.message(&stranger, info(friend.state_info(1, 5)));
+    assert_eq!(world.drops(DropReason::ForeignOrg), 2);
+    assert!(members(&world).is_empty());
+}
+
+#[test]
+fn a_snapshot_brings_known_living_members_only() {
+    let mut world = World::new();
+    let teller = world.peer(OTHER_ORG, "teller");
+    let known = world.peer(MY_ORG, "known");
+    let stranger = world.peer(STRANGERS, "stranger");
+    let mut elsewhere = World::new();
+    let not_alive = elsewhere.peer(OTHER_ORG, "not alive");
+    let me = Other(world.me.clone());
+    let infos = vec![
+        known.state_info(1, 3),
+        known.state_info_of("quay", 2, 4, false),
+        stranger.state_info(1, 5),
+        not_alive.state_info(1, 6),
+        me.state_info(u64::MAX, 7),
+    ];
+    let id = ChannelId::from(CHANNEL);
+    world.message(&teller, Message::StateInfoSnapshot(id, infos));
+    assert_eq!(members(&world), [3]);
+    for reason in [
+        DropReason::UnknownChannel,
+        DropReason::ForeignOrg,
+        DropReason::UnknownIdentity,
+        DropReason::OwnMessage,
+    ] {
+        assert_eq!(world.drops(reason), 1, "{reason:?}");
+    }
+    assert!(world.take_emissions().is_empty());
+}
+
+#[test]
+fn a_pull_request_is_answered_with_what_the_asker_may_see() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 1);
+    let foreigner = world.member(OTHER_ORG, "foreigner", 1);
+    let hidden = world.peer_with(MY_ORG, "hidden", false);
+    world.message(&hidden, info(hidden.state_info(1, 1)));
+    let me = world.me.pki_id();
+    world.pass(4 * SECOND);
+    world.sent.clear();
+    let ask = |world: &mut World, who: &Other| {
+        let channel_mac = ChannelId::from(CHANNEL).mac(&who.id());
+        world.message(who, Message::StateInfoPullRequest { channel_mac });
+        world.take_sent(FrameKind::StateInfoSnapshot)
+    };
+    let all = [friend.id(), foreigner.id(), hidden.id(), me];
+    assert_eq!(ask(&mut world, &friend)[0].authors(), all.into());
+    let public = [friend.id(), foreigner.id(), me];
+    assert_eq!(ask(&mut world, &foreigner)[0].authors(), public.into());
+    // Not again at once, and not with somebody else's MAC.
+    assert!(ask(&mut world, &friend).is_empty());
+    assert_eq!(world.drops(DropReason::ChannelFull), 1);
+    let channel_mac = ChannelId::from(CHANNEL).mac(&friend.id());
+    world.message(&foreigner, Message::StateInfoPullRequest { channel_mac });
+    assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+    let stranger = world.peer(STRANGERS, "stranger");
+    assert!(ask(&mut world, &stranger).is_empty());
+}
+
+#[test]
+fn our_own_state_info_is_published_on_the_tick_if_something_changed() {
+    let mut world = World::new();
+    world.pass(4 * SECOND);
+    assert!(world.take_emissions().is_empty(), "nobody is there");
+    world.peer(MY_ORG, "friend");
+    world.pass(4 * SECOND);
+    assert_eq!(world.take_emissions().len(), 1);
+    world.pass(8 * SECOND);
+    assert!(world.take_emissions().is_empty());
+    world.order(1);
+    world.take_emissions();
+    world.pass(4 * SECOND);
+    let emissions = world.take_emissions();
+    assert_eq!(emissions.len(), 1);
+    assert!(matches!(emissions[0].route, Route::StateInfo { .. }));
+    world.act(|channels, c| channels.set_chaincodes(&ChannelId::from(CHANNEL), vec![], c));
+    assert_eq!(world.take_emissions().len(), 1);
+}
+
+#[test]
+fn state_infos_are_requested_from_members_of_the_channels_organisations() {
+    let mut world = World::new();
+    let friend = world.peer(MY_ORG, "friend");
+    let foreigner = world.peer(OTHER_ORG, "foreigner");
+    world.peer(STRANGERS, "stranger");
+    world.pass(4 * SECOND);
+    let asked = world.take_sent(FrameKind::StateInfoPullRequest);
+    let asked = asked.iter().map(|sent| sent.to).collect();
+    assert_eq!(
+        std::collections::BTreeSet::from([friend.id(), foreigner.id()]),
+        asked
+    );
+}
+
+#[test]
+fn peers_that_leave_membership_are_swept_out() {
+    let mut world = World::new();
+    world.member(MY_ORG, "gone", 5);
+    world.view = crate::membership::View::default();
+    let stays = world.peer(MY_ORG, "stays");
+    world.message(&stays, info(stays.state_info(1, 6)));
+    world.pass(21 * SECOND);
+    let channel = world.channels.iter().next().unwrap();
+    let heights: Vec<u64> = channel.state_infos.by_height().map(|(h, _)| h).collect();
+    assert_eq!(heights, [6]);
+}
+
+#[test]
+fn an_organisation_that_is_removed_is_shut_out_at_once() {
+    let mut world = World::new();
+    let foreigner = world.member(OTHER_ORG, "foreigner", 5);
+    world.member(MY_ORG, "friend", 6);
+    world.join(&[MY_ORG], 2, 1);
+    assert_eq!(members(&world), [6]);
+    world.push(&foreigner, 1);
+    world.message(&foreigner, info(foreigner.state_info(9, 9)));
+    assert_eq!(world.drops(DropReason::ForeignOrg), 2);
+    // An older configuration does not bring it back.
+    world.join(&[MY_ORG, OTHER_ORG], 1, 1);
+    world.message(&foreigner, info(foreigner.state_info(9, 9)));
+    assert_eq!(world.drops(DropReason::ForeignOrg), 3);
+}
+
+#[test]
+fn without_our_organisation_the_channel_is_silent() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 5);
+    world.join(&[OTHER_ORG], 2, 1);
+    world.sent.clear();
+    world.pass(30 * SECOND);
+    assert!(world.sent.is_empty());
+    world.push(&friend, 1);
+    assert!(world.delivered.is_empty());
+}
+
+#[test]
+fn leaving_is_said_and_ends_the_exchange_of_blocks() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 5);
+    let id = ChannelId::from(CHANNEL);
+    world.act(|channels, c| channels.leave(&id, c));
+    let emission = world.take_emissions().remove(0);
+    assert!(matches!(emission.route, Route::StateInfo { .. }));
+    world.sent.clear();
+    world.pass(30 * SECOND);
+    assert!(world.sent.is_empty());
+    assert!(members(&world).is_empty());
+    let channel_mac = id.mac(&friend.id());
+    world.message(&friend, Message::StateInfoPullRequest { channel_mac });
+    assert_eq!(world.take_sent(FrameKind::StateInfoSnapshot).len(), 1);
+    world.join(&[MY_ORG, OTHER_ORG], 1, 1);
+    assert_eq!(members(&world), [5]);
+}
+
+#[test]
+fn a_peer_that_has_left_is_no_member() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 5);
+    world.message(&friend, info(friend.state_info_of(CHANNEL, 2, 5, true)));
+    assert!(members(&world).is_empty());
+    world.order(1);
+    let emission = world.take_emissions().pop().unwrap();
+    assert!(world.targets(&emission).is_empty());
+}
+
+#[test]
+fn changes_of_the_membership_are_reported() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 1);
+    world.pass(6 * SECOND);
+    let online = |online, offline| Notice::MembershipChanged {
+        channel: ChannelId::from(CHANNEL),
+        online,
+        offline,
+    };
+    assert_eq!(world.notices, [online(vec![friend.id()], vec![])]);
+    world.notices.clear();
+    world.act(|channels, _| channels.forget(&friend.id()));
+    world.pass(20 * SECOND);
+    assert_eq!(world.notices, [online(vec![], vec![friend.id()])]);
+}
+
+#[test]
+fn messages_of_unknown_channels_are_counted() {
+    let mut world = World::new();
+    let friend = world.peer(MY_ORG, "friend");
+    let message = Message::StateInfoSnapshot(ChannelId::from("quay"), vec![]);
+    world.message(&friend, message);
+    assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+}

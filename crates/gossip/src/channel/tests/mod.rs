@@ -1,0 +1,6 @@
+//! One channel among peers that the tests play.
+
+mod blocks;
+mod fixture;
+mod gaps;
+mod members;

@@ -218,4 +218,37 @@ mod tests {
             })
         ));
     }
+
+    /// Envelopes made at random, with the verdicts of Fabric's own functions.
+    #[test]
+    fn verdicts_are_those_of_go() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../testdata/forged/envelopes.txt"
+        );
+        let recorded = std::fs::read_to_string(path).unwrap();
+        let mut count = 0;
+        for line in recorded.lines() {
+            let columns: Vec<_> = line.split(' ').collect();
+            let [envelope, well_formed, channel, kind] = columns[..] else {
+                panic!("{line}");
+            };
+            let envelope = hex::decode(envelope).unwrap();
+            let verdict = match check_well_formed(&envelope) {
+                Ok(()) => "well-formed",
+                Err(EnvelopeFault::Invalid(_)) => "invalid",
+                Err(EnvelopeFault::NoPayload) => "no-payload",
+                Err(EnvelopeFault::NoSignature) => "no-signature",
+                Err(EnvelopeFault::NotCanonical) => "not-canonical",
+            };
+            assert_eq!(verdict, well_formed, "{line}");
+            let header = super::channel_header(&envelope);
+            let found = header.map(|header| format!("'{}'", header.channel_id));
+            assert_eq!(found.as_deref().unwrap_or("unreadable"), channel, "{line}");
+            let is_config = header.is_ok_and(|header| header.header_type == 1);
+            assert_eq!(if is_config { "config" } else { "other" }, kind, "{line}");
+            count += 1;
+        }
+        assert!(count > 1000);
+    }
 }

@@ -19,7 +19,7 @@ pub struct BlockError {
     pub number: Option<u64>,
     /// What is wrong with it.
     #[source]
-    pub fault: BlockFault,
+    pub fault: Box<BlockFault>,
 }
 
 struct Number(Option<u64>);

@@ -20,7 +20,7 @@
 //!
 //! A peer begins a channel with [`BlockVerifier::trust_genesis`], and then goes block by block:
 //!
-//! ```ignore
+//! ```no_run
 //! # use std::sync::Arc;
 //! # use selvedge_channel::{BlockError, BlockVerifier, ChannelConfig, ConfigError};
 //! # fn run(genesis: bytes::Bytes, next: bytes::Bytes) -> Result<(), Box<dyn std::error::Error>> {
@@ -49,10 +49,23 @@
 //! Messages inside a block are read field by field as Go's protobuf library does it, not with prost,
 //! where the verdict depends on it; see the module `wire`.
 
-#![allow(dead_code)]
-
+mod block;
+mod config;
+mod config_block;
 mod envelope;
+mod error;
+mod signatures;
+mod verifier;
 mod wire;
 
+pub use block::{Attestation, BlockRef, MAX_METADATA_SLOTS, MAX_TRANSACTIONS, VerifiedBlock};
+pub use config::{
+    AnchorPeer, ApplicationConfig, ApplicationOrg, Capabilities, ChannelCapabilities,
+    ChannelConfig, ConfigChanges, ConfigError, OrdererConfig, OrdererOrg, Part, check_channel_id,
+};
+pub use config_block::{config_from_block, last_config_number};
 pub use envelope::{EnvelopeFault, HeaderFault};
+pub use error::{BlockError, BlockFault, Hash};
+pub use signatures::MAX_SIGNATURES;
+pub use verifier::{BLOCK_VALIDATION, BlockVerifier};
 pub use wire::WireError;

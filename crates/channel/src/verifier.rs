@@ -175,7 +175,7 @@ fn decode<T>(
     let error = |number, fault| BlockError {
         channel: channel_id.to_owned(),
         number,
-        fault,
+        fault: Box::new(fault),
     };
     let block = ReceivedBlock::decode(bytes).map_err(|fault| error(None, fault))?;
     let number = block.header.number;

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use selvedge_msp::MspVersion;
+
 use super::ConfigError;
 
 /// The three parts of a channel that have capabilities of their own.
@@ -115,6 +117,20 @@ impl ChannelCapabilities {
     /// keys count, and orderer addresses stand with the organisations only.
     pub fn v3_0(&self) -> bool {
         self.channel.any_of(&["V3_0"])
+    }
+
+    /// The rules that the channel's MSPs go by.
+    pub fn msp_version(&self) -> MspVersion {
+        let by_capability: [(&[&str], _); 4] = [
+            (&["V3_0"], MspVersion::V3_0),
+            (&["V1_4_3", "V2_0"], MspVersion::V1_4_3),
+            (&["V1_3", "V1_4_2"], MspVersion::V1_3),
+            (&["V1_1"], MspVersion::V1_1),
+        ];
+        let version = by_capability
+            .into_iter()
+            .find(|(names, _)| self.channel.any_of(names));
+        version.map_or(MspVersion::V1_0, |(_, version)| version)
     }
 
     /// Orderer organisations may have addresses of their own.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use selvedge_msp::{MspManager, Options};
+use selvedge_msp::MspManager;
 use selvedge_policy::PolicyManager;
 use selvedge_protos::common::{
     self, Block, BlockDataHashingStructure, Config, Consortium, HashingAlgorithm, OrdererAddresses,
@@ -72,10 +72,7 @@ impl ChannelConfig {
         let capabilities = sections.capabilities()?;
         let orderer_addresses = read_channel_values(&sections.channel, &capabilities)?;
 
-        let mut msps = MspCollector::new(Options {
-            ed25519: capabilities.v3_0(),
-            ..Options::default()
-        });
+        let mut msps = MspCollector::new(capabilities.msp_version());
         let application = ApplicationConfig::read(&sections.application, &capabilities, &mut msps)?;
         let orderer = OrdererConfig::read(&sections.orderer, &capabilities, &mut msps)?;
         let consortium_msp_ids = match sections.channel.group(CONSORTIUMS) {

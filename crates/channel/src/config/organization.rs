@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use selvedge_msp::{Msp, MspManager, Options};
+use selvedge_msp::{Msp, MspManager, MspVersion};
 use selvedge_protos::common::OrdererAddresses;
 use selvedge_protos::msp::MspConfig;
 use selvedge_protos::protos::AnchorPeers;
@@ -50,14 +50,14 @@ pub struct OrdererOrg {
 /// has peers and ordering nodes, if the definitions are the same
 /// (Fabric: `channelconfig.MSPConfigHandler`).
 pub(super) struct MspCollector {
-    options: Options,
+    version: MspVersion,
     defined: BTreeMap<String, (MspConfig, Msp)>,
 }
 
 impl MspCollector {
-    pub fn new(options: Options) -> Self {
+    pub fn new(version: MspVersion) -> Self {
         Self {
-            options,
+            version,
             defined: BTreeMap::new(),
         }
     }
@@ -65,7 +65,7 @@ impl MspCollector {
     fn define(&mut self, organization: &Group<'_>) -> Result<&Msp, ConfigError> {
         let path = organization.path_of(MSP);
         let config: MspConfig = organization.value(MSP)?;
-        let msp = Msp::from_config(&config, self.options).map_err(|source| ConfigError::Msp {
+        let msp = Msp::from_config(&config, self.version).map_err(|source| ConfigError::Msp {
             path: path.clone(),
             source,
         })?;

@@ -91,6 +91,11 @@ impl<K: Ord + Clone, M> MessageStore<K, M> {
         Outcome::Added
     }
 
+    /// When the newest message of `author` was made, expired or not.
+    pub fn time_of(&self, author: &K) -> Option<PeerTime> {
+        self.entries.get(author).map(|entry| entry.time)
+    }
+
     /// The message of `author`, unless it has expired.
     pub fn get(&self, author: &K) -> Option<&M> {
         self.entries.get(author)?.message.as_ref()

@@ -1,5 +1,11 @@
 //! Whole networks in memory, on virtual time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -72,7 +78,11 @@ fn organisations_know_of_each_other_what_is_published() {
     assert!(complete(&network));
     for node in 0..8 {
         for member in network.nodes[node].gossip.members().alive() {
-            let org = network.nodes[node].gossip.identities().org(&member.pki_id()).unwrap();
+            let org = network.nodes[node]
+                .gossip
+                .identities()
+                .org(&member.pki_id())
+                .unwrap();
             let own = org.as_str() == network.nodes[node].org;
             assert_eq!(member.internal_endpoint().is_some(), own, "{member:?}");
         }
@@ -101,7 +111,9 @@ fn blocks_reach_the_whole_organisation_in_order() {
 #[test]
 fn loss_is_repaired() {
     for seed in 0..5 {
-        let mut network = Network::new(seed, &peers("Org1", 8), |_| {});
+        let mut network = Network::new(seed, &peers("Org1", 8), |config| {
+            config.state.enabled = true;
+        });
         network.join_all(CHANNEL);
         network.link.loss = 250;
         network.run(30 * SECOND);
@@ -132,8 +144,11 @@ fn a_stopped_peer_is_taken_for_dead_and_resurrected_when_it_returns() {
     let mut network = Network::new(13, &peers("Org1", 6), |_| {});
     assert!(network.run_until(20 * SECOND, everybody));
     network.stop(4);
-    let missed =
-        |network: &Network| (0..6).filter(|node| *node != 4).all(|node| network.alive(node).len() == 4);
+    let missed = |network: &Network| {
+        (0..6)
+            .filter(|node| *node != 4)
+            .all(|node| network.alive(node).len() == 4)
+    };
     assert!(network.run_until(35 * SECOND, missed));
     let dead = network.id(4);
     assert!(network.nodes[0].notices.contains(&Notice::PeerDead(dead)));
@@ -165,7 +180,11 @@ fn a_peer_that_stays_away_is_forgotten_unless_it_is_a_bootstrap_peer() {
     let (bootstrap, other) = (network.id(0), network.id(3));
     for node in [1, 2] {
         let members = network.nodes[node].gossip.members();
-        assert!(members.get(&bootstrap).is_some_and(|member| !member.is_alive()));
+        assert!(
+            members
+                .get(&bootstrap)
+                .is_some_and(|member| !member.is_alive())
+        );
         assert!(members.get(&other).is_none());
     }
 }
@@ -218,7 +237,13 @@ fn forged_alive_messages_change_nothing() {
     let victim = network.id(2);
     let liar = keys::signer(&network.nodes[1].identity);
     let liar_identity = network.nodes[1].identity.serialized().clone();
-    let before = network.nodes[0].gossip.members().get(&victim).unwrap().message().clone();
+    let before = network.nodes[0]
+        .gossip
+        .members()
+        .get(&victim)
+        .unwrap()
+        .message()
+        .clone();
     let later = at(u64::MAX, 1);
 
     // Signed with another key, with and without that key's identity.
@@ -233,7 +258,10 @@ fn forged_alive_messages_change_nothing() {
     network.frame(1, 0, forged.frame().clone());
 
     assert_eq!(network.nodes[0].refused.len(), 3);
-    assert!(matches!(network.nodes[0].refused[1], MessageError::ForeignIdentity { .. }));
+    assert!(matches!(
+        network.nodes[0].refused[1],
+        MessageError::ForeignIdentity { .. }
+    ));
     let members = network.nodes[0].gossip.members();
     assert_eq!(*members.get(&victim).unwrap().message(), before);
     assert!(members.get(&stranger).is_none());
@@ -244,13 +272,28 @@ fn replayed_alive_messages_bring_nobody_back() {
     let mut network = Network::new(29, &peers("Org1", 4), |_| {});
     assert!(network.run_until(20 * SECOND, everybody));
     let victim = network.id(2);
-    let recorded = network.nodes[0].gossip.members().get(&victim).unwrap().message().clone();
-    let own = network.nodes[1].gossip.members().get(&network.id(0)).unwrap().message().clone();
+    let recorded = network.nodes[0]
+        .gossip
+        .members()
+        .get(&victim)
+        .unwrap()
+        .message()
+        .clone();
+    let own = network.nodes[1]
+        .gossip
+        .members()
+        .get(&network.id(0))
+        .unwrap()
+        .message()
+        .clone();
     network.stop(2);
     network.run(40 * SECOND);
     assert!(!network.alive(0).contains(&2));
 
-    let duplicates = network.nodes[0].gossip.counters().drops_of(DropReason::Duplicate);
+    let duplicates = network.nodes[0]
+        .gossip
+        .counters()
+        .drops_of(DropReason::Duplicate);
     network.frame(1, 0, recorded.envelope().frame().clone());
     assert!(!network.alive(0).contains(&2));
     let counters = network.nodes[0].gossip.counters();
@@ -272,7 +315,11 @@ fn somebody_with_our_key_is_reported() {
     let stolen = alive(&own, signer.as_ref(), Bytes::new(), at(u64::MAX, 1));
     network.frame(1, 0, stolen.frame().clone());
     let notices = &network.nodes[0].notices;
-    assert!(notices.iter().any(|notice| matches!(notice, Notice::SameIdentityElsewhere { .. })));
+    assert!(
+        notices
+            .iter()
+            .any(|notice| matches!(notice, Notice::SameIdentityElsewhere { .. }))
+    );
 }
 
 #[test]
@@ -280,7 +327,13 @@ fn membership_is_told_to_the_asker_alone() {
     let mut network = Network::new(37, &peers("Org1", 4), |_| {});
     assert!(network.run_until(20 * SECOND, everybody));
     // Peer 1 asks in the name of peer 2.
-    let about_2 = network.nodes[0].gossip.members().get(&network.id(2)).unwrap().message().clone();
+    let about_2 = network.nodes[0]
+        .gossip
+        .members()
+        .get(&network.id(2))
+        .unwrap()
+        .message()
+        .clone();
     let content = Content::MemReq(MembershipRequest {
         self_information: Some(about_2.envelope().proto().clone()),
         known: Vec::new(),
@@ -288,7 +341,10 @@ fn membership_is_told_to_the_asker_alone() {
     let request = Envelope::unsigned(&gossip_message(Tag::Empty, None, 5, content));
     let answered = network.sent.get(&FrameKind::MembershipResponse).copied();
     network.frame(1, 0, request.frame().clone());
-    assert_eq!(network.sent.get(&FrameKind::MembershipResponse).copied(), answered);
+    assert_eq!(
+        network.sent.get(&FrameKind::MembershipResponse).copied(),
+        answered
+    );
     let counters = network.nodes[0].gossip.counters();
     assert_eq!(counters.drops_of(DropReason::AskerMismatch), 1);
 }
@@ -310,7 +366,11 @@ fn a_foreign_peer_without_external_endpoint_is_cut_off_when_it_asks() {
             timestamp: Some(at(u64::MAX, 1)),
             identity: network.nodes[7].identity.serialized().clone(),
         });
-        Envelope::signed(&gossip_message(Tag::Empty, None, 0, content), signer.as_ref()).unwrap()
+        Envelope::signed(
+            &gossip_message(Tag::Empty, None, 0, content),
+            signer.as_ref(),
+        )
+        .unwrap()
     };
     let content = Content::MemReq(MembershipRequest {
         self_information: Some(about_7.proto().clone()),
@@ -328,7 +388,10 @@ fn a_foreign_peer_without_external_endpoint_is_cut_off_when_it_asks() {
     );
     let answered = network.sent.get(&FrameKind::MembershipResponse).copied();
     network.frame(7, 0, request.frame().clone());
-    assert_eq!(network.sent.get(&FrameKind::MembershipResponse).copied(), answered);
+    assert_eq!(
+        network.sent.get(&FrameKind::MembershipResponse).copied(),
+        answered
+    );
     let counters = network.nodes[0].gossip.counters();
     assert_eq!(counters.drops_of(DropReason::NotEligible), 1);
 }
@@ -365,7 +428,12 @@ fn forged_blocks_go_nowhere() {
 fn endpoints_are_what_the_configuration_says() {
     let mut network = Network::new(47, &peers("Org1", 3), |_| {});
     assert!(network.run_until(20 * SECOND, everybody));
-    let member = network.nodes[0].gossip.members().get(&network.id(1)).unwrap().clone();
+    let member = network.nodes[0]
+        .gossip
+        .members()
+        .get(&network.id(1))
+        .unwrap()
+        .clone();
     assert_eq!(*member.external_endpoint(), external("peer1.Org1"));
     assert_eq!(*member.preferred_endpoint(), internal("peer1.Org1"));
     let envelope = member.message().envelope();

@@ -1,6 +1,12 @@
 //! Every recorded message of a real network: decodes, its signatures and PKI-IDs check out, and it becomes
 //! what its type says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

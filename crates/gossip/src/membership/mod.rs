@@ -23,7 +23,7 @@
 mod connect;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
@@ -35,7 +35,7 @@ use crate::emitter::{Emission, Route};
 use crate::event::{Action, DialOutcome, DialPurpose, FrameKind, Notice};
 use crate::message::{Alive, Envelope, Verified, gossip_message, own_alive};
 use crate::message_store::{MessageStore, Outcome};
-use crate::types::{Endpoint, OrgId, Peer, PkiId};
+use crate::types::{Endpoint, OrgId, Peer, PeerTime, PkiId};
 
 use connect::Connects;
 pub use view::{Member, View};
@@ -44,8 +44,11 @@ pub use view::{Member, View};
 #[derive(Debug)]
 pub struct Membership {
     view: View,
-    /// Authors of alive messages that came by themselves, for duplicates, replays and forgetting.
+    /// When each peer made the newest message that is known of it, whichever way that came: what is older
+    /// is a copy or a replay. Expires, and with it the peer.
     heard: MessageStore<PkiId, ()>,
+    /// When each peer made the newest message that was passed on.
+    passed_on: BTreeMap<PkiId, PeerTime>,
     sequence: u64,
     own: Option<Verified<Alive>>,
     connects: Connects,
@@ -71,7 +74,8 @@ impl Membership {
             .saturating_mul(config.msg_expiration_factor.max(1));
         let mut membership = Self {
             view: View::default(),
-            heard: MessageStore::expiring(config.limits.members, time_to_live),
+            heard: MessageStore::expiring(config.limits.members.saturating_mul(2), time_to_live),
+            passed_on: BTreeMap::new(),
             sequence: 0,
             own: None,
             connects: Connects::default(),
@@ -128,26 +132,29 @@ impl Membership {
         ctx: &mut Context<'_>,
         out: &mut dyn FnMut(Action<B>),
     ) {
-        if !self.heard.accepts(&alive.pki_id, alive.time) {
-            ctx.dropped(DropReason::Duplicate);
-            return;
-        }
         if self.is_own(&alive, ctx, out) {
             return;
         }
-        match self.heard.add(alive.pki_id, alive.time, (), ctx.now) {
-            Outcome::Added => {}
-            Outcome::Stale => return ctx.dropped(DropReason::Duplicate),
-            Outcome::Full => return ctx.dropped(DropReason::MembershipFull),
+        let author = alive.pki_id;
+        let known = self.heard.time_of(&author);
+        let newer = known.is_none_or(|known| alive.time > known);
+        // What came in a membership response first is still passed on when it comes by itself.
+        let in_passing = known == Some(alive.time)
+            && self.view.is_alive(&author)
+            && self.passed_on.get(&author) != known.as_ref();
+        if !newer && !in_passing {
+            return ctx.dropped(DropReason::Duplicate);
         }
-        ctx.emit(Emission {
-            route: Route::Alive {
-                author: alive.pki_id,
-            },
+        let emission = Emission {
+            route: Route::Alive { author },
             envelope: alive.envelope().clone(),
             received_from: Some(from),
-        });
-        self.learn_alive(alive, ctx, out);
+        };
+        let time = alive.time;
+        if in_passing || self.learn_alive(alive, ctx, out) {
+            self.passed_on.insert(author, time);
+            ctx.emit(emission);
+        }
     }
 
     /// A peer asks whom we know. `asker` was made by the peer at the other end; the node has checked that.
@@ -171,9 +178,7 @@ impl Membership {
         };
         let asker_endpoint = asker.endpoint.clone();
         let asker_org = asker.author().org().clone();
-        if self.heard.accepts(&asker.pki_id, asker.time) {
-            self.learn_alive(asker, ctx, out);
-        }
+        self.learn_alive(asker, ctx, out);
         let Some(own) = self.own_for_answers(ctx) else {
             return;
         };
@@ -226,20 +231,15 @@ impl Membership {
     ) {
         self.connects.acknowledged(nonce);
         for message in alive {
-            if !self.heard.accepts(&message.pki_id, message.time) {
-                ctx.dropped(DropReason::Duplicate);
-            } else if !self.is_own(&message, ctx, out) {
+            if !self.is_own(&message, ctx, out) {
                 self.learn_alive(message, ctx, out);
             }
         }
         for message in dead {
             let pki_id = message.pki_id;
-            if !self.heard.accepts(&pki_id, message.time)
-                || pki_id == ctx.me.pki_id()
-                || self.view.get(&pki_id).is_some()
-            {
+            if pki_id == ctx.me.pki_id() || self.view.get(&pki_id).is_some() {
                 ctx.dropped(DropReason::Duplicate);
-            } else if self.make_room(ctx, out) {
+            } else if self.is_news(&message, ctx, out) {
                 self.view.put(message, false, ctx.now);
             }
         }
@@ -285,6 +285,7 @@ impl Membership {
     /// Forgets a peer whose identity is gone.
     pub fn purge(&mut self, pki_id: &PkiId) {
         self.view.remove(pki_id);
+        self.passed_on.remove(pki_id);
     }
 
     /// Does what is due.
@@ -364,28 +365,50 @@ impl Membership {
         true
     }
 
-    /// Enters a peer, refreshes it, or resurrects it; ignores what is not later than what is known.
+    /// Enters a peer, refreshes it, or resurrects it. `false`: nothing new, or no room.
     fn learn_alive<B>(
         &mut self,
         alive: Verified<Alive>,
         ctx: &mut Context<'_>,
         out: &mut dyn FnMut(Action<B>),
-    ) {
+    ) -> bool {
+        if !self.is_news(&alive, ctx, out) {
+            return false;
+        }
         let pki_id = alive.pki_id;
-        let was_alive = match self.view.get(&pki_id) {
-            Some(known) if alive.time <= known.message().time => return,
-            Some(known) => known.is_alive(),
-            None => {
-                if !self.make_room(ctx, out) {
-                    return;
-                }
-                false
-            }
-        };
+        let was_alive = self.view.is_alive(&pki_id);
         self.view.put(alive, true, ctx.now);
         if !was_alive {
             out(Action::Notice(Notice::PeerAlive(pki_id)));
         }
+        true
+    }
+
+    /// Whether a message is later than all that is known of its author, for whom there is room. Counts it
+    /// otherwise.
+    fn is_news<B>(
+        &mut self,
+        alive: &Verified<Alive>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) -> bool {
+        let pki_id = alive.pki_id;
+        let member = self.view.get(&pki_id);
+        let is_member = member.is_some();
+        // A kept peer may be remembered for longer than its message is.
+        let known = member.map(|member| member.message().time);
+        if known.max(self.heard.time_of(&pki_id)) >= Some(alive.time) {
+            ctx.dropped(DropReason::Duplicate);
+            return false;
+        }
+        if !is_member && !self.make_room(ctx, out) {
+            return false;
+        }
+        let outcome = self.heard.add(pki_id, alive.time, (), ctx.now);
+        if outcome == Outcome::Full {
+            ctx.dropped(DropReason::MembershipFull);
+        }
+        outcome == Outcome::Added
     }
 
     /// Makes room for one more member, by forgetting the one that is dead for longest.
@@ -433,6 +456,7 @@ impl Membership {
 
     fn forget_expired<B>(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
         for (pki_id, ()) in self.heard.sweep(now) {
+            self.passed_on.remove(&pki_id);
             let Some(member) = self.view.get(&pki_id) else {
                 continue;
             };

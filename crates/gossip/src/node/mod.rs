@@ -151,7 +151,9 @@ impl<B: Payload> Gossip<B> {
                     self.learn(identity, now, out);
                 }
                 let (mut ctx, parts) = self.split(now);
-                parts.membership.handle_dialed(&endpoint, &purpose, &outcome, &mut ctx, out);
+                parts
+                    .membership
+                    .handle_dialed(&endpoint, &purpose, &outcome, &mut ctx, out);
             }
             Event::ChannelJoined(setup) => {
                 self.with_channels(now, out, |channels, c| {
@@ -167,11 +169,15 @@ impl<B: Payload> Gossip<B> {
                 self.with_channels(now, out, |channels, c| channels.leave(&channel, c));
                 self.reach_anchors(now);
             }
-            Event::Chaincodes(channel, chaincodes) => self.with_channels(now, out, |channels, c| {
-                channels.set_chaincodes(&channel, chaincodes, c);
-            }),
+            Event::Chaincodes(channel, chaincodes) => {
+                self.with_channels(now, out, |channels, c| {
+                    channels.set_chaincodes(&channel, chaincodes, c);
+                })
+            }
             Event::BlockFromOrderer { channel, block } => {
-                self.with_channels(now, out, |channels, c| channels.on_ordered(&channel, block, c));
+                self.with_channels(now, out, |channels, c| {
+                    channels.on_ordered(&channel, block, c)
+                });
             }
             Event::BlockVerified {
                 channel,
@@ -302,11 +308,15 @@ impl<B: Payload> Gossip<B> {
         match message {
             Message::Alive(alive) => parts.membership.handle_alive(from, alive, &mut ctx, out),
             Message::MembershipRequest { nonce, asker } if asker.pki_id == from => {
-                parts.membership.handle_request(nonce, *asker, &mut ctx, out);
+                parts
+                    .membership
+                    .handle_request(nonce, *asker, &mut ctx, out);
             }
             Message::MembershipRequest { .. } => ctx.dropped(DropReason::AskerMismatch),
             Message::MembershipResponse { nonce, alive, dead } => {
-                parts.membership.handle_response(nonce, alive, dead, &mut ctx, out);
+                parts
+                    .membership
+                    .handle_response(nonce, alive, dead, &mut ctx, out);
             }
             Message::IdentityPull(pull) => {
                 let view = parts.membership.view();
@@ -317,9 +327,8 @@ impl<B: Payload> Gossip<B> {
             }
             Message::Empty => {}
             message => {
-                let left = self.with_channels(now, out, |channels, c| {
-                    channels.handle(from, message, c)
-                });
+                let left =
+                    self.with_channels(now, out, |channels, c| channels.handle(from, message, c));
                 if left.is_some() {
                     self.counters.dropped(DropReason::NotHandled);
                 }
@@ -328,12 +337,7 @@ impl<B: Payload> Gossip<B> {
     }
 
     /// Alive messages may bring the identities of their authors.
-    fn learn_authors(
-        &mut self,
-        message: &Message,
-        now: Instant,
-        out: &mut dyn FnMut(Action<B>),
-    ) {
+    fn learn_authors(&mut self, message: &Message, now: Instant, out: &mut dyn FnMut(Action<B>)) {
         match message {
             Message::Alive(alive) => self.learn(alive.author(), now, out),
             Message::MembershipRequest { asker, .. } => self.learn(asker.author(), now, out),
@@ -376,9 +380,13 @@ impl<B: Payload> Gossip<B> {
     fn reach_anchors(&mut self, now: Instant) {
         let (ctx, parts) = self.split(now);
         let anchors = parts.channels.anchor_peers();
-        parts.membership.keep(anchors.map(|(endpoint, _)| endpoint.clone()), &ctx);
+        parts
+            .membership
+            .keep(anchors.map(|(endpoint, _)| endpoint.clone()), &ctx);
         for (endpoint, org) in parts.channels.anchor_peers() {
-            parts.membership.connect(endpoint.clone(), org.clone(), &ctx);
+            parts
+                .membership
+                .connect(endpoint.clone(), org.clone(), &ctx);
         }
     }
 

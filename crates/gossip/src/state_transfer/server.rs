@@ -85,13 +85,15 @@ impl Server {
         blocks: impl IntoIterator<Item = Bytes>,
     ) -> GossipMessage {
         let mut size = 0usize;
-        let payloads = (start..)
-            .zip(blocks)
-            .take_while(|(number, block)| {
+        // The blocks come first: without any, `start` is whatever the asker wrote.
+        let payloads = blocks
+            .into_iter()
+            .zip(start..)
+            .take_while(|(block, number)| {
                 size = size.saturating_add(block.len());
                 *number == start || size <= MAX_RESPONSE_BYTES
             })
-            .map(|(number, block)| Payload {
+            .map(|(block, number)| Payload {
                 seq_num: number,
                 data: block,
                 private_data: Vec::new(),

@@ -56,12 +56,7 @@ impl Crypto for HashCrypto {
         })
     }
 
-    fn verify(
-        &self,
-        identity: &Identity,
-        message: &[u8],
-        found: &[u8],
-    ) -> Result<(), Refusal> {
+    fn verify(&self, identity: &Identity, message: &[u8], found: &[u8]) -> Result<(), Refusal> {
         if signature(identity.serialized(), message) == found {
             Ok(())
         } else {

@@ -89,8 +89,12 @@ pub struct Node {
 }
 
 enum Due {
-    Event(usize, Event<TestBlock>),
-    Frame { from: usize, to: usize, frame: Bytes },
+    Event(usize, Box<Event<TestBlock>>),
+    Frame {
+        from: usize,
+        to: usize,
+        frame: Bytes,
+    },
 }
 
 pub struct Network {
@@ -158,7 +162,11 @@ impl Network {
             let first = specs.iter().find(|other| other.org == spec.org).unwrap();
             let mut config = Config {
                 internal_endpoint: internal(&spec.name),
-                external_endpoint: if spec.external { external(&spec.name) } else { Endpoint::from("") },
+                external_endpoint: if spec.external {
+                    external(&spec.name)
+                } else {
+                    Endpoint::from("")
+                },
                 bootstrap: vec![internal(&first.name)],
                 ..Config::default()
             };
@@ -203,7 +211,9 @@ impl Network {
     }
 
     fn index_of(&self, pki_id: &PkiId) -> usize {
-        (0..self.nodes.len()).find(|node| self.id(*node) == *pki_id).unwrap()
+        (0..self.nodes.len())
+            .find(|node| self.id(*node) == *pki_id)
+            .unwrap()
     }
 
     /// All nodes join `channel`, whose organisations are those of all nodes, with the first peer of each as
@@ -212,7 +222,9 @@ impl Network {
         let setup = self.channel_setup(channel);
         for node in 0..self.nodes.len() {
             let ledger = vec![TestBlock::new(0)];
-            self.nodes[node].ledgers.insert(setup.channel.clone(), ledger);
+            self.nodes[node]
+                .ledgers
+                .insert(setup.channel.clone(), ledger);
             self.event(node, Event::ChannelJoined(setup.clone()));
         }
     }
@@ -251,7 +263,10 @@ impl Network {
 
     /// Starts a stopped node afresh; its ledgers are kept, its channels joined again.
     pub fn restart(&mut self, node: usize) {
-        let (identity, config) = (self.nodes[node].identity.clone(), self.nodes[node].config.clone());
+        let (identity, config) = (
+            self.nodes[node].identity.clone(),
+            self.nodes[node].config.clone(),
+        );
         self.nodes[node].gossip = self.gossip(&identity, &config, node + 1000);
         self.nodes[node].up = true;
         let ledgers: Vec<(ChannelId, u64)> = self.nodes[node]
@@ -284,7 +299,9 @@ impl Network {
         let woken = matches!(event, Event::Wakeup);
         let mut actions = Vec::new();
         let now = self.now;
-        self.nodes[node].gossip.handle(event, now, &mut |action| actions.push(action));
+        self.nodes[node]
+            .gossip
+            .handle(event, now, &mut |action| actions.push(action));
         if woken {
             let deadline = self.nodes[node].gossip.next_deadline().unwrap();
             assert!(deadline > now, "a node that was woken up must sleep");
@@ -363,7 +380,10 @@ impl Network {
                         arrived: block,
                     },
                 };
-                self.after(Duration::from_micros(200), Due::Event(node, event));
+                self.after(
+                    Duration::from_micros(200),
+                    Due::Event(node, Box::new(event)),
+                );
             }
             Action::Deliver {
                 channel,
@@ -373,12 +393,16 @@ impl Network {
                 let now = self.now;
                 let state = &mut self.nodes[node];
                 let ledger = state.ledgers.get_mut(&channel).unwrap();
-                assert_eq!(block.number, ledger.len() as u64, "blocks are delivered in order");
+                assert_eq!(
+                    block.number,
+                    ledger.len() as u64,
+                    "blocks are delivered in order"
+                );
                 state.arrivals.push((now, block.number, how));
                 ledger.push(block);
                 let height = ledger.len() as u64;
                 let event = Event::Committed { channel, height };
-                self.after(Duration::from_millis(2), Due::Event(node, event));
+                self.after(Duration::from_millis(2), Due::Event(node, Box::new(event)));
             }
             Action::ReadBlocks {
                 channel,
@@ -399,7 +423,7 @@ impl Network {
                     start,
                     blocks,
                 };
-                self.after(Duration::from_millis(1), Due::Event(node, event));
+                self.after(Duration::from_millis(1), Due::Event(node, Box::new(event)));
             }
             Action::Notice(notice) => self.nodes[node].notices.push(notice),
             Action::IdentityLearned(_) | Action::IdentityPurged(_) | Action::Revalidate(_) => {}
@@ -410,7 +434,7 @@ impl Network {
         let peer = self.index_of(to);
         let delay = self.latency();
         if !self.nodes[peer].up || self.cut.contains(&(from, peer)) {
-            return self.after(delay, Due::Event(from, Event::Unreachable(*to)));
+            return self.after(delay, Due::Event(from, Box::new(Event::Unreachable(*to))));
         }
         if self.nodes[from].org != self.nodes[peer].org {
             assert_no_secret(&frame);
@@ -423,11 +447,18 @@ impl Network {
                     identity,
                     endpoint: None,
                 };
-                self.after(Duration::ZERO, Due::Event(one, connected));
+                self.after(Duration::ZERO, Due::Event(one, Box::new(connected)));
             }
         }
         if self.rng.random_range(0..1000) >= self.link.loss {
-            self.after(delay, Due::Frame { from, to: peer, frame });
+            self.after(
+                delay,
+                Due::Frame {
+                    from,
+                    to: peer,
+                    frame,
+                },
+            );
         }
     }
 
@@ -451,7 +482,7 @@ impl Network {
             outcome,
         };
         let delay = self.latency() * 2;
-        self.after(delay, Due::Event(node, event));
+        self.after(delay, Due::Event(node, Box::new(event)));
     }
 
     /// Lets `duration` pass.
@@ -478,7 +509,7 @@ impl Network {
             self.now = self.now.max(next);
             if due == Some(next) {
                 match self.due.pop_first().unwrap().1 {
-                    Due::Event(node, event) => self.event(node, event),
+                    Due::Event(node, event) => self.event(node, *event),
                     Due::Frame { from, to, frame } => self.frame(from, to, frame),
                 }
             } else if let Some((_, node)) = wakeup {
@@ -505,7 +536,10 @@ impl Network {
     /// Whom `node` takes to be alive, as indices.
     pub fn alive(&self, node: usize) -> BTreeSet<usize> {
         let members = self.nodes[node].gossip.members();
-        members.alive().map(|member| self.index_of(&member.pki_id())).collect()
+        members
+            .alive()
+            .map(|member| self.index_of(&member.pki_id()))
+            .collect()
     }
 
     pub fn height(&self, node: usize, channel: &str) -> u64 {
@@ -526,6 +560,9 @@ fn assert_no_secret(frame: &Bytes) {
         _ => Vec::new(),
     };
     for envelope in nested {
-        assert!(envelope.secret_envelope.is_none(), "a nested secret leaves the organisation");
+        assert!(
+            envelope.secret_envelope.is_none(),
+            "a nested secret leaves the organisation"
+        );
     }
 }

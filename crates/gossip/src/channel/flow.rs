@@ -43,8 +43,8 @@ impl<B: Payload> Channel<B> {
 
     /// A block that is not known yet came from a peer: one copy of it is to be verified.
     pub(super) fn arrived(&mut self, block: ArrivedBlock, c: &mut ChannelContext<'_, '_, B>) {
-        match self.arriving.add(block) {
-            Arrived::Verify(block) => self.verify(block, c),
+        match self.arriving.add(&block) {
+            Arrived::Verify => self.verify(block, c),
             Arrived::InProgress => c.ctx.counters.duplicate_block(),
             Arrived::Full => c.ctx.dropped(DropReason::ChannelFull),
         }

@@ -463,6 +463,38 @@ fn bft_consenters_are_known_by_their_numbers() {
     assert!(chain.accepts(&twice));
 }
 
+/// Block 8 adds a fifth consenter, block 13 removes one: the quorum and its members change with them.
+#[test]
+fn the_bft_quorum_follows_the_configuration() {
+    for (config_block, quorum) in [(8, 4), (13, 3)] {
+        let chain = Chain::up_to("bft/orderer-blocks", config_block);
+        let config = chain.verifier.config();
+        let consenters: Vec<_> = config.orderer().consenters().iter().map(|c| c.id).collect();
+        let strangers: Vec<_> = (1..=5)
+            .filter(|number| !consenters.contains(number))
+            .collect();
+        let mut block = decode(blocks("bft/orderer-blocks")[config_block + 1].clone());
+        let mut metadata = signatures(&block);
+        let mut accepts = |numbers: &[u32]| {
+            let by = |number: &u32| {
+                let signer = orderer("bft", usize::try_from(*number).unwrap());
+                numbered_signature_of(&block, &metadata.value, *number, &signer)
+            };
+            metadata.signatures = numbers.iter().map(by).collect();
+            set_signatures(&mut block, &metadata);
+            chain.accepts(&block)
+        };
+        assert!(accepts(&consenters[..quorum]), "after block {config_block}");
+        assert!(
+            !accepts(&consenters[..quorum - 1]),
+            "after block {config_block}"
+        );
+        for stranger in strangers {
+            assert!(!accepts(&[&consenters[..quorum - 1], &[stranger]].concat()));
+        }
+    }
+}
+
 /// Signatures by number mean nothing where the channel has no numbered consenters.
 #[test]
 fn numbers_do_not_count_below_v3_0() {

@@ -6,12 +6,27 @@
 //!
 //! - [`Options`], [`Summary`]: the command.
 //! - [`material`]: keys and certificates in cryptogen's folders.
+//! - [`genesis`]: the first block of a channel.
+//! - [`config_update`]: how a channel's configuration changes.
+//! - [`orderer`]: the development ordering node.
+//! - [`traffic`]: endorsed transactions at a steady rate.
+//! - [`spread`]: how late blocks reach each peer.
 
+pub mod config_update;
 mod error;
+pub mod genesis;
 pub mod material;
+mod messages;
 mod options;
+pub mod orderer;
+pub mod spread;
 mod summary;
+#[cfg(test)]
+mod testing;
+pub mod traffic;
+mod view;
 
 pub use error::DevnetError;
+pub use messages::signed_envelope;
 pub use options::{MAX_BLOCK_SIZE, MAX_ORGANISATIONS, MAX_PEERS, Options, Output};
 pub use summary::{Arrivals, Delays, Quantiles, Summary};

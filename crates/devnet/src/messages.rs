@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use prost_types::Timestamp;
 use rand::RngCore;
-use selvedge_msp::{MspError, SigningIdentity};
+use selvedge_msp::{SignatureError, SigningIdentity};
 use selvedge_protos::Message;
 use selvedge_protos::common::{
     ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader,
@@ -42,7 +42,7 @@ pub fn signed_envelope(
     kind: HeaderType,
     channel_id: &str,
     data: Bytes,
-) -> Result<Envelope, MspError> {
+) -> Result<Envelope, SignatureError> {
     let channel_header = channel_header(kind, channel_id);
     sign(signer, &channel_header, &signature_header(signer), data)
 }
@@ -53,7 +53,7 @@ pub(crate) fn sign(
     channel_header: &ChannelHeader,
     signature_header: &SignatureHeader,
     data: Bytes,
-) -> Result<Envelope, MspError> {
+) -> Result<Envelope, SignatureError> {
     let payload = Payload {
         header: Some(Header {
             channel_header: channel_header.encode_to_vec().into(),

@@ -164,7 +164,9 @@ fn compare_leaves<T: Leaf>(
     for (key, after) in updated {
         let Some(before) = original.get(key) else {
             members.gained_or_lost = true;
-            members.write.insert(key.clone(), after.clone().at_version(0));
+            members
+                .write
+                .insert(key.clone(), after.clone().at_version(0));
             continue;
         };
         let version = before.version();

@@ -30,8 +30,8 @@ use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope};
 use selvedge_protos::{DecodeError, Message};
 
 pub use compute::compute;
-pub use elements::{ElementName, check_identifier};
 use elements::{Element, Elements};
+pub use elements::{ElementName, check_identifier};
 
 /// Why a config update is refused.
 #[derive(Debug, thiserror::Error)]
@@ -245,8 +245,7 @@ fn check_changes(
         if satisfied.contains(&path) {
             continue;
         }
-        let verdict = policies.policy(&path).and_then(|policy| policy.evaluate(signatures));
-        if let Err(source) = verdict {
+        if let Err(source) = policies.evaluate(&path, signatures) {
             return Err(UpdateError::NotAuthorized {
                 element: name.clone(),
                 policy: path,
@@ -294,4 +293,3 @@ fn signatures(signed: &ConfigUpdateEnvelope) -> Result<Vec<SignedData>, UpdateEr
 fn malformed(what: &'static str) -> impl Fn(DecodeError) -> UpdateError {
     move |source| UpdateError::Malformed { what, source }
 }
-

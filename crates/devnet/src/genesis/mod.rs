@@ -14,15 +14,15 @@ use bytes::Bytes;
 use selvedge_msp::msp_config_from_directory;
 use selvedge_protos::Message;
 use selvedge_protos::block::data_hash;
+use selvedge_protos::common::msp_role::MspRoleType::{self, Admin, Client, Member, Peer};
 use selvedge_protos::common::{
     Block, BlockData, BlockDataHashingStructure, BlockHeader, BlockMetadata, BlockMetadataIndex,
-    Capabilities, Capability, Config, ConfigEnvelope, ConfigGroup, ConfigValue, Envelope, Header,
-    HashingAlgorithm, HeaderType, LastConfig, Metadata, OrdererAddresses, OrdererBlockMetadata,
-    Payload, SignatureHeader,
+    Capabilities, Capability, Config, ConfigEnvelope, ConfigGroup, ConfigValue, Envelope,
+    HashingAlgorithm, Header, HeaderType, LastConfig, Metadata, OrdererAddresses,
+    OrdererBlockMetadata, Payload, SignatureHeader,
 };
 use selvedge_protos::envelope::transaction_id;
 use selvedge_protos::etcdraft::{ConfigMetadata, Consenter, Options as RaftOptions};
-use selvedge_protos::msp::msp_role::MspRoleType::{self, Admin, Client, Member, Peer};
 use selvedge_protos::orderer::{BatchSize, BatchTimeout, ChannelRestrictions, ConsensusType};
 use selvedge_protos::protos::{AnchorPeer, AnchorPeers};
 
@@ -32,7 +32,7 @@ use crate::messages::{channel_header, nonce};
 use policies::{Rule, add_policies};
 
 /// Metadata slots that a block has; Fabric always makes them all.
-pub(crate) const METADATA_SLOTS: usize = 5;
+const METADATA_SLOTS: usize = 5;
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,10 +287,7 @@ fn genesis_block(channel_id: &str, group: ConfigGroup) -> Block {
             data_hash: data_hash(&data).to_vec().into(),
         }),
         data: Some(data),
-        metadata: Some(metadata([
-            (BlockMetadataIndex::Signatures, plain(&signatures)),
-            (BlockMetadataIndex::LastConfig, plain(&last_config)),
-        ])),
+        metadata: Some(metadata(plain(&signatures), plain(&last_config))),
     }
 }
 
@@ -301,11 +298,15 @@ fn plain(value: &impl Message) -> Metadata {
     }
 }
 
-/// Block metadata with these slots filled and the others empty.
-pub(crate) fn metadata(
-    filled: impl IntoIterator<Item = (BlockMetadataIndex, Metadata)>,
-) -> BlockMetadata {
+/// Block metadata with two slots filled and the others empty. The slot LAST_CONFIG only repeats
+/// what the slot SIGNATURES says, but Fabric still fills it.
+#[allow(deprecated)]
+pub(crate) fn metadata(signatures: Metadata, last_config: Metadata) -> BlockMetadata {
     let mut slots = vec![Bytes::new(); METADATA_SLOTS];
+    let filled = [
+        (BlockMetadataIndex::Signatures, signatures),
+        (BlockMetadataIndex::LastConfig, last_config),
+    ];
     for (index, metadata) in filled {
         let index = usize::try_from(index as i32).unwrap_or(usize::MAX);
         if let Some(slot) = slots.get_mut(index) {
@@ -321,19 +322,4 @@ fn read(path: &Path) -> Result<Bytes, DevnetError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_exact_in_go_notation() {
-        let cases = [
-            (Duration::from_secs(2), "2s"),
-            (Duration::from_millis(500), "500ms"),
-            (Duration::from_millis(1500), "1500ms"),
-            (Duration::from_micros(1500), "1500000ns"),
-        ];
-        for (duration, expected) in cases {
-            assert_eq!(go_duration(duration), expected);
-        }
-    }
-}
+mod tests;

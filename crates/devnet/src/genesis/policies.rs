@@ -2,14 +2,14 @@
 
 use selvedge_protos::Message;
 use selvedge_protos::common::implicit_meta_policy::Rule as MetaRule;
+use selvedge_protos::common::msp_principal::Classification;
+use selvedge_protos::common::msp_role::MspRoleType;
 use selvedge_protos::common::policy::PolicyType;
 use selvedge_protos::common::signature_policy::{NOutOf, Type};
 use selvedge_protos::common::{
     ConfigGroup, ConfigPolicy, ImplicitMetaPolicy, Policy, SignaturePolicy, SignaturePolicyEnvelope,
 };
-use selvedge_protos::msp::msp_principal::Classification;
-use selvedge_protos::msp::msp_role::MspRoleType;
-use selvedge_protos::msp::{MspPrincipal, MspRole};
+use selvedge_protos::common::{MspPrincipal, MspRole};
 
 /// One policy.
 #[derive(Debug, Clone, Copy)]

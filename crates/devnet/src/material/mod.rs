@@ -11,6 +11,9 @@
 
 mod authority;
 mod organization;
+#[cfg(test)]
+mod tests;
 
 pub use authority::Authority;
+pub(crate) use organization::write_file;
 pub use organization::{Kind, MspFolder, Organization, Specification, TlsFolder};

@@ -82,17 +82,22 @@ impl Specification {
 }
 
 impl Organization {
-    /// Makes all keys and certificates of an organisation and writes them below `root`, which is
-    /// created; existing material is not overwritten but an error.
-    pub fn write(root: &Path, specification: Specification) -> Result<Self, DevnetError> {
+    /// The organisation whose folders were written below `root` earlier.
+    pub fn at(root: &Path, specification: Specification) -> Self {
         let folder = root.join(match specification.kind {
             Kind::Orderer => "ordererOrganizations",
             Kind::Peer => "peerOrganizations",
         });
-        let this = Self {
+        Self {
             folder: folder.join(&specification.domain),
             specification,
-        };
+        }
+    }
+
+    /// Makes all keys and certificates of an organisation and writes them below `root`, which is
+    /// created; existing material is not overwritten but an error.
+    pub fn write(root: &Path, specification: Specification) -> Result<Self, DevnetError> {
+        let this = Self::at(root, specification);
         let domain = &this.specification.domain;
         let writer = Writer {
             ca: Authority::new(&format!("ca.{domain}"), domain)?,

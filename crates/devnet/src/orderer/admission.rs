@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use selvedge_channel::{ChannelConfig, ConfigError};
-use selvedge_msp::{MspError, SigningIdentity};
+use selvedge_msp::{SignatureError, SigningIdentity, expires_at};
 use selvedge_policy::{PolicyError, SignedData};
 use selvedge_protos::Message;
 use selvedge_protos::common::{Envelope, HeaderType, Status};
@@ -58,11 +58,13 @@ pub enum Refusal {
     #[error("the config update leads to an unusable configuration: {0}")]
     Unusable(#[source] Box<ConfigError>),
     /// It would change who orders, which a development node cannot.
-    #[error("the consensus type, its metadata and its state cannot change on a development ordering node")]
+    #[error(
+        "the consensus type, its metadata and its state cannot change on a development ordering node"
+    )]
     Consensus,
     /// The node cannot sign the new configuration.
     #[error("the ordering node cannot sign: {0}")]
-    Signing(#[from] MspError),
+    Signing(#[from] SignatureError),
     /// The node is stopping, or could not write a block.
     #[error("the ordering node takes no more messages")]
     Unavailable,
@@ -109,9 +111,10 @@ pub(super) fn admit(
         return Err(Refusal::UnknownChannel(header.channel_id.clone()));
     }
     match HeaderType::try_from(header.r#type) {
-        Ok(HeaderType::Config | HeaderType::OrdererTransaction) => {
-            Err(Refusal::NotForClients(header.r#type))
-        }
+        Ok(HeaderType::Config) => Err(Refusal::NotForClients(header.r#type)),
+        // Channels were made with it while there was a system channel.
+        #[allow(deprecated)]
+        Ok(HeaderType::OrdererTransaction) => Err(Refusal::NotForClients(header.r#type)),
         Ok(HeaderType::ConfigUpdate) => {
             check(config, &opened)?;
             reconfigure(config, signer, message)
@@ -144,9 +147,7 @@ fn check(config: &ChannelConfig, message: &OpenedEnvelope) -> Result<(), Refusal
         return Err(Refusal::TooLarge { found, allowed });
     }
     let creator = &message.signature_header.creator;
-    if let Ok(identity) = config.msps().deserialize(creator)
-        && identity.expires_at() <= SystemTime::now()
-    {
+    if expires_at(creator).is_ok_and(|time| time <= SystemTime::now()) {
         return Err(Refusal::Expired);
     }
     let policy = if config.orderer().is_in_maintenance() {
@@ -154,11 +155,8 @@ fn check(config: &ChannelConfig, message: &OpenedEnvelope) -> Result<(), Refusal
     } else {
         WRITERS
     };
-    let policies = config.policies();
-    let verdict = policies.policy(policy);
-    verdict
-        .and_then(|rule| rule.evaluate(&[signed_data(message)]))
-        .map_err(|source| Refusal::Forbidden { policy, source })
+    let verdict = config.policies().evaluate(policy, &[signed_data(message)]);
+    verdict.map_err(|source| Refusal::Forbidden { policy, source })
 }
 
 /// What the creator of an envelope has signed.

@@ -60,7 +60,10 @@ impl Chain {
             });
         }
         let last = block(&store, store.height().saturating_sub(1))?;
-        let config = block(&store, last_config(&last).ok_or(OrdererError::NoLastConfig)?)?;
+        let config = block(
+            &store,
+            last_config(&last).ok_or(OrdererError::NoLastConfig)?,
+        )?;
         let config = ChannelConfig::from_block(&config)?;
         let writer = BlockWriter::after(&last, signer.clone()).ok_or(OrdererError::NoLastConfig)?;
         let (sender, receiver) = mpsc::channel(MAX_WAITING);

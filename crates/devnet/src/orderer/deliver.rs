@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 use selvedge_ledger::LedgerError;
+use selvedge_msp::expires_at;
 use selvedge_policy::SignedData;
 use selvedge_protos::Message;
 use selvedge_protos::common::{Block, Envelope, Status};
@@ -105,7 +106,7 @@ impl Delivery<'_> {
         if strict && self.chain.is_halted() {
             return refuse(Status::ServiceUnavailable, "nothing is being ordered");
         }
-        let mut access = Access::new(self.chain, signed_data(&opened));
+        let mut access = Access::new(signed_data(&opened));
         access.check(self.chain)?;
         let (Some(start), Some(stop)) = (&seek.start, &seek.stop) else {
             return refuse(Status::BadRequest, "start or stop is missing");
@@ -186,7 +187,7 @@ impl Delivery<'_> {
     }
 
     async fn send(&self, mut block: Block, content: i32) -> Result<(), End> {
-        if content == SeekContentType::HeaderWithSigBytes as i32 && !is_config(&block) {
+        if content == SeekContentType::HeaderWithSig as i32 && !is_config(&block) {
             block.data = None;
         }
         let response = DeliverResponse {
@@ -234,12 +235,10 @@ struct Access {
 }
 
 impl Access {
-    fn new(chain: &Chain, client: SignedData) -> Self {
-        let config = chain.config();
-        let identity = config.msps().deserialize(&client.identity);
+    fn new(client: SignedData) -> Self {
         Self {
+            expires_at: expires_at(&client.identity).ok(),
             client,
-            expires_at: identity.ok().map(|identity| identity.expires_at()),
             allowed_under: None,
         }
     }
@@ -257,9 +256,8 @@ impl Access {
         } else {
             READERS
         };
-        let rule = config.policies().policy(policy);
-        let verdict = rule.and_then(|rule| rule.evaluate(std::slice::from_ref(&self.client)));
-        if let Err(error) = verdict {
+        let client = std::slice::from_ref(&self.client);
+        if let Err(error) = config.policies().evaluate(policy, client) {
             return refuse(Status::Forbidden, format!("{policy}: {error}"));
         }
         self.allowed_under = Some(config.sequence());

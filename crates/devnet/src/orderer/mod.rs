@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use selvedge_channel::{ChannelConfig, ConfigError};
 use selvedge_ledger::{BlockStore, LedgerError};
-use selvedge_msp::{MspError, SigningIdentity};
+use selvedge_msp::{SignatureError, SigningIdentity};
 use selvedge_protos::common::{Block, Envelope, Status};
 use selvedge_protos::orderer::{BroadcastResponse, DeliverResponse};
 use selvedge_transport::services::orderer::atomic_broadcast_server::{
@@ -58,7 +58,7 @@ pub enum OrdererError {
     Config(#[from] ConfigError),
     /// It cannot sign a block.
     #[error("the ordering node cannot sign a block: {0}")]
-    Signing(#[from] MspError),
+    Signing(#[from] SignatureError),
     /// Its folder holds another chain.
     #[error("{} holds a channel {channel_id:?} with another genesis block; use another folder", folder.display())]
     OtherGenesis {
@@ -103,7 +103,10 @@ pub struct Orderer {
 
 impl Orderer {
     /// Opens or begins the chain and serves it on `listener`.
-    pub async fn start(listener: TcpListener, options: OrdererOptions) -> Result<Self, OrdererError> {
+    pub async fn start(
+        listener: TcpListener,
+        options: OrdererOptions,
+    ) -> Result<Self, OrdererError> {
         let address = listener.local_addr().map_err(|source| ServeError::Bind {
             address: "the given listener".to_owned(),
             source,
@@ -165,8 +168,12 @@ impl Orderer {
     /// Ends: what has been taken is put into blocks, streams get a last status.
     pub async fn stop(mut self) -> Result<(), OrdererError> {
         self.stop.cancel();
-        (&mut self.sequencer).await.map_err(|_| OrdererError::Stopped)??;
-        (&mut self.server).await.map_err(|_| OrdererError::Stopped)??;
+        (&mut self.sequencer)
+            .await
+            .map_err(|_| OrdererError::Stopped)??;
+        (&mut self.server)
+            .await
+            .map_err(|_| OrdererError::Stopped)??;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Turns batches into signed blocks (Fabric: orderer/common/multichannel, blockwriter).
 
 use bytes::{BufMut, Bytes, BytesMut};
-use selvedge_msp::{MspError, SigningIdentity};
+use selvedge_msp::{SignatureError, SigningIdentity};
 use selvedge_protos::Message;
 use selvedge_protos::block::{data_hash, header_bytes, header_hash, metadata as read_metadata};
 use selvedge_protos::common::{
@@ -39,7 +39,7 @@ impl BlockWriter {
         &mut self,
         envelopes: Vec<Bytes>,
         is_config: bool,
-    ) -> Result<Block, MspError> {
+    ) -> Result<Block, SignatureError> {
         let data = BlockData { data: envelopes };
         let header = BlockHeader {
             number: self.next,
@@ -62,15 +62,12 @@ impl BlockWriter {
         Ok(Block {
             header: Some(header),
             data: Some(data),
-            metadata: Some(metadata([
-                (BlockMetadataIndex::Signatures, signatures),
-                (BlockMetadataIndex::LastConfig, last_config),
-            ])),
+            metadata: Some(metadata(signatures, last_config)),
         })
     }
 
     /// The slot SIGNATURES: the orderer's metadata, signed together with the header.
-    fn sign(&self, header: &BlockHeader, last_config: u64) -> Result<Metadata, MspError> {
+    fn sign(&self, header: &BlockHeader, last_config: u64) -> Result<Metadata, SignatureError> {
         // The one consenter of a channel of type etcdraft; blocks stand for its log entries.
         let raft = RaftMetadata {
             consenter_ids: vec![1],
@@ -94,7 +91,7 @@ impl BlockWriter {
         let signature = MetadataSignature {
             signature_header: signature_header.into(),
             signature: self.signer.sign(&signed)?,
-            identifier_list: Bytes::new(),
+            identifier_header: Bytes::new(),
         };
         Ok(Metadata {
             value,

@@ -1,0 +1,204 @@
+//! A whole network in this process: an ordering node, peers, and a client that keeps them busy.
+
+mod compare;
+mod core_yaml;
+mod folder;
+mod monitor;
+mod peer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use selvedge_msp::load_signing_identity;
+use selvedge_transport::{
+    ClientAuth, ClientTls, ConnectOptions, ServerTls, TlsIdentity, bind, certificates_from_pem,
+    channel,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::error::{DevnetError, file_error};
+use crate::options::Options;
+use crate::orderer::{Orderer, OrdererError, OrdererOptions};
+use crate::summary::Summary;
+use crate::traffic::{Author, flow};
+use crate::view::{Status, View};
+pub use folder::CHANNEL;
+use folder::NetworkFolder;
+use monitor::Monitor;
+use peer::{Commit, Peer};
+
+/// Peers that do not all know each other by then get traffic all the same.
+const MAX_WAIT_FOR_MEMBERSHIP: Duration = Duration::from_secs(30);
+/// How long peers may take for the last blocks after an interruption.
+const MAX_WAIT_FOR_LAST_BLOCKS: Duration = Duration::from_secs(20);
+/// Commits that the measuring has not looked at yet; when there are more, the forwarding waits.
+const MAX_COMMITS: usize = 4096;
+
+/// Builds a network, runs it until `shutdown` or until every peer has as many blocks as the options
+/// ask for, stops it, and prints what was seen.
+///
+/// An interrupted run is no error. Whatever happens, the network is stopped on return, and a
+/// temporary folder is removed. Dropping the future stops everything without ceremony.
+pub async fn up(options: Options, shutdown: CancellationToken) -> Result<Summary, DevnetError> {
+    options.check()?;
+    let temporary = match &options.dir {
+        Some(_) => None,
+        None => {
+            let failed = file_error("cannot create a folder in", std::env::temp_dir());
+            Some(tempfile::tempdir().map_err(failed)?)
+        }
+    };
+    let chosen = options.dir.as_deref();
+    let root = chosen.or(temporary.as_ref().map(tempfile::TempDir::path));
+    let root = root.map(Path::to_owned).unwrap_or_default();
+    std::fs::create_dir_all(&root).map_err(file_error("cannot create", &root))?;
+    let root = root.canonicalize().map_err(file_error("cannot open", &root))?;
+
+    let mut view = View::new(options.output);
+    let mut network = Network::create(&root, &options, &view).await?;
+    let result = network.run(&options, &shutdown, &mut view).await;
+    let stopped = network.stop().await;
+    let summary = result?;
+    stopped?;
+    if let Some(folder) = temporary {
+        folder.close().map_err(file_error("cannot remove", root))?;
+    }
+    view.finish(&summary).map_err(file_error("cannot write to", "standard output"))?;
+    Ok(summary)
+}
+
+struct Network {
+    folder: NetworkFolder,
+    orderer: Orderer,
+    peers: Vec<Peer>,
+}
+
+impl Network {
+    /// Makes or opens what is on disk and starts the ordering node.
+    async fn create(root: &Path, options: &Options, view: &View) -> Result<Self, DevnetError> {
+        let folder = NetworkFolder::open_or_create(root, options)?;
+        let Options { orgs, peers, .. } = options;
+        view.say(format_args!("{orgs} organisations, {peers} peers each, in {}", root.display()));
+        let orderer = start_orderer(&folder).await?;
+        view.say(format_args!("ordering node at {}, channel {CHANNEL}", folder.orderer_address()));
+        Ok(Self {
+            folder,
+            orderer,
+            peers: Vec::new(),
+        })
+    }
+
+    async fn run(
+        &mut self,
+        options: &Options,
+        shutdown: &CancellationToken,
+        view: &mut View,
+    ) -> Result<Summary, DevnetError> {
+        let (sender, commits) = mpsc::channel(MAX_COMMITS);
+        self.start_peers(&sender, view).await?;
+        drop(sender);
+        let (taken_sender, taken) = watch::channel(0);
+        let mut monitor = Monitor::new(self, options.blocks, commits, taken);
+
+        let everybody = self.peers.len().saturating_sub(1);
+        let gathering = monitor.watch(view, |status| status.least_known() >= everybody);
+        let gathering = timeout(MAX_WAIT_FOR_MEMBERSHIP, gathering);
+        if let Some(Err(_)) = shutdown.run_until_cancelled(gathering).await {
+            view.say("not every peer knows every other yet; going on");
+        }
+
+        let traffic = flow(self.author()?, options.rate, self.client()?, taken_sender);
+        monitor.begin();
+        let enough = |status: &Status| {
+            let wanted = options.blocks;
+            wanted.is_some_and(|blocks| status.on_every_peer() >= blocks)
+        };
+        tokio::select! {
+            watched = monitor.watch(view, enough) => watched?,
+            ended = traffic => ended?,
+            () = shutdown.cancelled() => view.say("stopping"),
+        }
+        let level = monitor.watch(view, |status| status.on_every_peer() >= status.ordered);
+        if options.blocks.is_none() && timeout(MAX_WAIT_FOR_LAST_BLOCKS, level).await.is_err() {
+            view.say("not every peer has got the last blocks");
+        }
+        monitor.summary(view).await
+    }
+
+    async fn start_peers(
+        &mut self,
+        commits: &mpsc::Sender<Commit>,
+        view: &View,
+    ) -> Result<(), DevnetError> {
+        for place in self.folder.peers() {
+            let peer = Peer::start(&place, &self.folder.genesis, commits.clone()).await?;
+            view.say(format_args!("{} at {}", place.name, place.address()));
+            self.peers.push(peer);
+        }
+        Ok(())
+    }
+
+    /// User1 of the first organisation; so many organisations endorse that the channel's default
+    /// endorsement policy is satisfied, which asks for a majority.
+    fn author(&self) -> Result<Author, DevnetError> {
+        let organizations = &self.folder.organizations;
+        let client = organizations.iter().take(1).map(|organization| {
+            let msp_id = &organization.specification().msp_id;
+            load_signing_identity(organization.user_msp("User1"), msp_id)
+        });
+        let client = client.last().ok_or(DevnetError::Option {
+            option: "orgs",
+            found: "0".to_owned(),
+            expected: "1 or more".to_owned(),
+        })??;
+        let majority = organizations.len() / 2 + 1;
+        let endorsers = organizations.iter().take(majority).map(|organization| {
+            let msp_id = &organization.specification().msp_id;
+            load_signing_identity(organization.node_msp("peer0"), msp_id)
+        });
+        Ok(Author {
+            channel_id: CHANNEL.to_owned(),
+            client,
+            endorsers: endorsers.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn client(&self) -> Result<Channel, DevnetError> {
+        let host = self.folder.orderer_host();
+        let authority = read(&self.folder.ordering.node_tls(host).authority)?;
+        let tls = ClientTls::new(&certificates_from_pem(&authority)?, None, None)?;
+        let endpoint = self.folder.orderer_address().to_string().parse()?;
+        Ok(channel(&endpoint, Some(tls), &ConnectOptions::default()))
+    }
+
+    async fn stop(self) -> Result<(), DevnetError> {
+        let stops = self.peers.into_iter().map(Peer::stop);
+        let stopped = futures::future::join_all(stops).await;
+        self.orderer.stop().await?;
+        stopped.into_iter().collect()
+    }
+}
+
+async fn start_orderer(folder: &NetworkFolder) -> Result<Orderer, DevnetError> {
+    let host = folder.orderer_host();
+    let files = folder.ordering.node_tls(host);
+    let identity = TlsIdentity::from_pem(&read(&files.certificate)?, &read(&files.key)?)?;
+    let tls = ServerTls::new(identity, ClientAuth::Request, Vec::new())?;
+    let msp_id = &folder.ordering.specification().msp_id;
+    let options = OrdererOptions {
+        folder: folder.root.join("orderer"),
+        channel_id: CHANNEL.to_owned(),
+        genesis: folder.genesis.clone(),
+        signer: load_signing_identity(folder.ordering.node_msp(host), msp_id)?,
+        tls,
+    };
+    let listener = bind(folder.orderer_address()).await.map_err(OrdererError::from)?;
+    Ok(Orderer::start(listener, options).await?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, DevnetError> {
+    std::fs::read(path).map_err(file_error("cannot read", path))
+}

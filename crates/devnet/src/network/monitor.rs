@@ -1,0 +1,152 @@
+//! Watches a network run.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::Network;
+use super::compare::first_difference;
+use super::peer::Commit;
+use crate::error::DevnetError;
+use crate::spread::Spread;
+use crate::summary::Summary;
+use crate::view::{PeerStatus, Status, View};
+
+/// How often the view is brought up to date.
+const TICK: Duration = Duration::from_millis(200);
+/// A network that orders blocks and in which none reaches every peer for so long has failed.
+const MAX_STALL: Duration = Duration::from_secs(60);
+/// Delays that the live view looks at.
+const LATEST_DELAYS: usize = 2000;
+
+pub(super) struct Monitor<'a> {
+    network: &'a Network,
+    /// Only blocks from 1 to here count.
+    last: Option<u64>,
+    commits: mpsc::Receiver<Commit>,
+    /// Transactions that the ordering node has taken.
+    taken: watch::Receiver<u64>,
+    spread: Spread,
+    begun: Option<Instant>,
+    /// Blocks on every peer, and since when so many.
+    progress: (u64, Instant),
+}
+
+impl<'a> Monitor<'a> {
+    pub(super) fn new(
+        network: &'a Network,
+        last: Option<u64>,
+        commits: mpsc::Receiver<Commit>,
+        taken: watch::Receiver<u64>,
+    ) -> Self {
+        Self {
+            spread: Spread::new(network.peers.len(), last),
+            network,
+            last,
+            commits,
+            taken,
+            begun: None,
+            progress: (0, Instant::now()),
+        }
+    }
+
+    /// The flow of transactions begins.
+    pub(super) fn begin(&mut self) {
+        let now = Instant::now();
+        self.begun = Some(now);
+        self.progress.1 = now;
+    }
+
+    /// Measures and shows until the condition holds, or until no block gets through any more.
+    pub(super) async fn watch(
+        &mut self,
+        view: &mut View,
+        until: impl Fn(&Status) -> bool,
+    ) -> Result<(), DevnetError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(commit) = self.commits.recv() => self.spread.committed(commit.number, commit.way, commit.at),
+                _ = tick.tick() => {
+                    let status = self.status().await;
+                    view.update(&status);
+                    if until(&status) {
+                        return Ok(());
+                    }
+                    self.check_progress(&status)?;
+                }
+            }
+        }
+    }
+
+    fn check_progress(&mut self, status: &Status) -> Result<(), DevnetError> {
+        let committed = status.on_every_peer();
+        let (before, since) = self.progress;
+        if committed != before || self.begun.is_none() {
+            self.progress = (committed, Instant::now());
+        } else if since.elapsed() > MAX_STALL && (self.last.is_some() || status.ordered > committed) {
+            return Err(DevnetError::Stalled {
+                seconds: MAX_STALL.as_secs(),
+                ordered: status.ordered,
+                committed,
+            });
+        }
+        Ok(())
+    }
+
+    async fn status(&self) -> Status {
+        let mut status = Status {
+            elapsed: self.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
+            ordered: blocks(self.network.orderer.store().height()),
+            transactions: *self.taken.borrow(),
+            arrivals: self.spread.arrivals(),
+            delays: self.spread.latest_delays(LATEST_DELAYS),
+            ..Status::default()
+        };
+        for peer in &self.network.peers {
+            let counters = peer.counters().await;
+            status.duplicates += counters.duplicates;
+            status.bytes_sent += counters.bytes_sent;
+            status.peers.push(PeerStatus {
+                name: peer.name().to_owned(),
+                blocks: blocks(peer.store().height()),
+                known: counters.known,
+            });
+        }
+        status
+    }
+
+    /// Compares the chains and sums up.
+    pub(super) async fn summary(mut self, view: &View) -> Result<Summary, DevnetError> {
+        // What peers have committed has been reported by now, but perhaps not read.
+        while let Ok(commit) = self.commits.try_recv() {
+            self.spread.committed(commit.number, commit.way, commit.at);
+        }
+        let status = self.status().await;
+        let longest = status.peers.iter().map(|peer| peer.blocks).max().unwrap_or_default();
+        // Without a number of blocks to reach, every peer must have what any has.
+        let last = self.last.unwrap_or(longest);
+        let stores = self.network.peers.iter().map(|peer| (peer.name().to_owned(), peer.store().clone()));
+        let (reference, stores) = (self.network.orderer.store().clone(), stores.collect());
+        let difference = first_difference(reference, stores, last).await?;
+        if let Some(difference) = &difference {
+            view.say(difference);
+        }
+        Ok(Summary {
+            peers: status.peers.len(),
+            blocks: last.min(status.on_every_peer()),
+            identical: difference.is_none(),
+            delay_ms: self.spread.delays(),
+            arrivals: status.arrivals,
+            duplicates: status.duplicates,
+            bytes_sent: status.bytes_sent,
+        })
+    }
+}
+
+/// Blocks without the genesis block.
+fn blocks(height: u64) -> u64 {
+    height.saturating_sub(1)
+}

@@ -18,7 +18,7 @@ use selvedge_protos::common::{
 use selvedge_protos::{Message, envelope};
 
 /// The longest encoding of a varint.
-const MAX_VARINT_LENGTH: usize = 10;
+pub(crate) const MAX_VARINT_LENGTH: usize = 10;
 
 /// Room is made for at most so many items before they are seen.
 const MAX_RESERVED_ITEMS: usize = 1024;

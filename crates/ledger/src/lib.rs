@@ -62,6 +62,7 @@ mod error;
 mod manager;
 mod recent_blocks;
 mod recovery;
+mod scanner;
 pub mod store;
 #[cfg(test)]
 mod test_support;

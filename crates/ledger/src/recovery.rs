@@ -8,8 +8,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use selvedge_protos::common::BlockchainInfo;
 
-use crate::block_files::{BlockFiles, Scanner};
+use crate::block_files::BlockFiles;
 use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries};
+use crate::scanner::Scanner;
 use crate::store::{FjallStore, Store, StoreError};
 use crate::{LedgerError, RebuildObserver, RebuildProgress};
 

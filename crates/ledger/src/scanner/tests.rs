@@ -1,0 +1,131 @@
+use std::fs;
+
+use super::*;
+use crate::block_format::write_record;
+use crate::test_support::chain;
+
+fn record(block: &Block) -> Vec<u8> {
+    let mut record = Vec::new();
+    let (header, data) = (block.header.as_ref(), block.data.as_ref());
+    let metadata = block.metadata.as_ref();
+    write_record(header.unwrap(), data.unwrap(), metadata, &mut record);
+    record
+}
+
+fn folder_of(contents: &[&[u8]]) -> (tempfile::TempDir, BlockFiles) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = BlockFiles::new(folder.path().to_owned());
+    for (number, content) in (0..).zip(contents) {
+        fs::write(files.path(number), content).unwrap();
+    }
+    (folder, files)
+}
+
+#[derive(Debug, PartialEq)]
+struct Scan {
+    blocks: Vec<u64>,
+    end: (u32, u64),
+    torn: bool,
+}
+
+fn scan(files: &BlockFiles) -> Result<Scan, LedgerError> {
+    let mut scanner = Scanner::from_start(files, files.last()?.unwrap());
+    let mut blocks = Vec::new();
+    while let Some(block) = scanner.next_block()? {
+        blocks.push(block.number);
+    }
+    Ok(Scan {
+        blocks,
+        end: scanner.position(),
+        torn: scanner.torn().is_some(),
+    })
+}
+
+#[test]
+fn empty_files_are_gone_over() {
+    let records: Vec<_> = chain(2).iter().map(record).collect();
+    let (_folder, files) = folder_of(&[b"", &records[0], b"", b"", &records[1], b""]);
+    let expected = Scan {
+        blocks: vec![0, 1],
+        end: (5, 0),
+        torn: false,
+    };
+    assert_eq!(scan(&files).unwrap(), expected);
+}
+
+#[test]
+fn zeros_at_the_end_can_be_cut_off() {
+    let first = record(&chain(1)[0]);
+    for zeros in [1, 8, 9, 10, 11, 600, 2 * READ_AHEAD] {
+        let content = [first.as_slice(), &vec![0; zeros]].concat();
+        let (_folder, files) = folder_of(&[&content]);
+        let end = (0, first.len() as u64);
+        let expected = Scan {
+            blocks: vec![0],
+            end,
+            torn: true,
+        };
+        assert_eq!(scan(&files).unwrap(), expected, "{zeros}");
+    }
+}
+
+#[test]
+fn zeros_before_a_block_are_corrupt() {
+    let records: Vec<_> = chain(2).iter().map(record).collect();
+    let content = [records[0].as_slice(), &[0; 600], &records[1]].concat();
+    let (_folder, files) = folder_of(&[&content]);
+    match scan(&files).unwrap_err() {
+        LedgerError::Corrupt { offset, block, .. } => {
+            assert_eq!((offset, block), (records[0].len() as u64, 1));
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_few_zeros_and_then_something_are_corrupt() {
+    for zeros in [1, 5, 9, 12] {
+        let mut content = record(&chain(1)[0]);
+        content.extend(vec![0; zeros]);
+        content.extend([1; 4]);
+        content.extend([0; 30]);
+        let (_folder, files) = folder_of(&[&content]);
+        let error = scan(&files).unwrap_err();
+        assert!(
+            matches!(error, LedgerError::Corrupt { block: 1, .. }),
+            "{zeros}"
+        );
+    }
+}
+
+#[test]
+fn a_length_that_is_none_is_corrupt() {
+    let content = [record(&chain(1)[0]).as_slice(), &[0xff; 20]].concat();
+    let (_folder, files) = folder_of(&[&content]);
+    assert!(matches!(
+        scan(&files),
+        Err(LedgerError::Corrupt { block: 1, .. })
+    ));
+}
+
+#[test]
+fn a_block_that_is_not_the_next_is_corrupt() {
+    let records: Vec<_> = chain(3).iter().map(record).collect();
+    let (_folder, files) = folder_of(&[&records[0], &records[2]]);
+    let error = scan(&files).unwrap_err();
+    assert!(error.to_string().contains("its number is 2"), "{error}");
+}
+
+#[test]
+fn sectors_of_zeros_are_seen_where_they_lie_in_the_file() {
+    let mut record = vec![1; 3000];
+    assert!(!has_unwritten_sector(&record, 100));
+    record[412..924].fill(0);
+    assert!(has_unwritten_sector(&record, 100));
+    assert!(!has_unwritten_sector(&record, 101));
+    let mut record = vec![1; 600];
+    record[512..].fill(0);
+    assert!(has_unwritten_sector(&record, 0));
+    assert!(!has_unwritten_sector(&record[..520], 0));
+    assert!(!has_unwritten_sector(&[], 7));
+}

@@ -26,6 +26,15 @@ pub trait Crypto: Send + Sync {
 
     /// Checks `signature` over `message` by an identity that passed [`Self::validate`].
     fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal>;
+
+    /// Checks that the author of a StateInfo message may take part in the channel whose MAC it carries
+    /// ([`ChannelId::mac`](crate::types::ChannelId::mac)), that is, satisfies the channel's Readers
+    /// policy (Fabric: `VerifyByChannel`). A MAC of no channel of ours says nothing and passes. Whoever
+    /// takes organisations for readers, as the default policy does, need not implement this: the
+    /// channel checks the organisation.
+    fn check_reader(&self, _author: &Identity, _channel_mac: &[u8; 32]) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// What validation found out about an identity.

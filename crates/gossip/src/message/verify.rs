@@ -245,7 +245,15 @@ impl Verifier<'_> {
             chaincodes: properties.chaincodes,
         };
         let author = self.author(pki_id, KIND)?;
-        self.signed(content, envelope, author, KIND)
+        let info = self.signed(content, envelope, author, KIND)?;
+        self.crypto
+            .check_reader(info.author(), &info.channel_mac)
+            .map_err(|refusal| MessageError::Refused {
+                kind: KIND,
+                author: pki_id,
+                refusal,
+            })?;
+        Ok(info)
     }
 
     /// Fabric: `validateLeadershipMessage`.

@@ -66,3 +66,32 @@ pub(crate) fn encode(
     };
     (gossip_message(tag, channel, 0, content), frame_kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::recorded;
+    use crate::types::ChannelId;
+
+    /// What Go peers sent, built again.
+    #[test]
+    fn the_steps_are_encoded_as_a_go_peer_does() {
+        let mut seen = 0;
+        for message in recorded() {
+            let kind = match std::str::from_utf8(&message.channel).unwrap() {
+                "" => PullKind::Identities,
+                channel => PullKind::Blocks(ChannelId::from(channel)),
+            };
+            let (nonce, step) = match message.content.clone().unwrap() {
+                Content::Hello(it) => (it.nonce, PullStep::Hello),
+                Content::DataDig(it) => (it.nonce, PullStep::Digest(it.digests)),
+                Content::DataReq(it) => (it.nonce, PullStep::Request(it.digests)),
+                Content::DataUpdate(it) => (it.nonce, PullStep::Update(it.data)),
+                _ => continue,
+            };
+            assert_eq!(encode(&kind, nonce, step).0, message);
+            seen += 1;
+        }
+        assert!(seen > 30);
+    }
+}

@@ -148,6 +148,30 @@ mod tests {
     }
 
     #[test]
+    fn responses_are_encoded_as_a_go_peer_does() {
+        let mut seen = 0;
+        for message in crate::testing::recorded() {
+            let Some(Content::StateResponse(response)) = &message.content else {
+                continue;
+            };
+            let payloads = &response.payloads;
+            if payloads
+                .iter()
+                .any(|payload| !payload.private_data.is_empty())
+            {
+                continue;
+            }
+            let channel = ChannelId::from(std::str::from_utf8(&message.channel).unwrap());
+            let start = payloads.first().map_or(0, |payload| payload.seq_num);
+            let blocks = payloads.iter().map(|payload| payload.data.clone());
+            let built = Server::response(&channel, message.nonce, start, blocks);
+            assert_eq!(built, message);
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
     fn a_response_is_cut_after_its_first_block() {
         let channel = ChannelId::from("c");
         let block = Bytes::from(vec![0; MAX_RESPONSE_BYTES / 2 + 1]);

@@ -31,7 +31,7 @@ pub(super) const MY_ORG: &str = "Org1MSP";
 pub(super) const OTHER_ORG: &str = "Org2MSP";
 pub(super) const STRANGERS: &str = "Org9MSP";
 
-struct Trusting;
+pub(super) struct Trusting;
 
 impl Crypto for Trusting {
     fn validate(&self, serialized: &Bytes) -> Result<IdentityFacts, Refusal> {
@@ -45,6 +45,13 @@ impl Crypto for Trusting {
 
     fn verify(&self, _: &Identity, _: &[u8], _: &[u8]) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn check_reader(&self, _: &Identity, channel_mac: &[u8; 32]) -> Result<(), Refusal> {
+        match channel_mac {
+            [0, ..] => Err(Refusal("no reader".to_owned())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -203,7 +210,7 @@ pub(super) struct World {
     pub(super) view: View,
     pub(super) channels: Channels<TestBlock>,
     clock: Clock,
-    identities: IdentityStore,
+    pub(super) identities: IdentityStore,
     emitter: Emitter,
     rng: StdRng,
     pub(super) sent: Vec<Sent>,

@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::counters::DropReason;
 use crate::emitter::Route;
 use crate::event::{FrameKind, Notice};
-use crate::message::Message;
+use crate::message::{Message, decode, verify};
 use crate::types::ChannelId;
 
 fn info(info: crate::message::Verified<crate::message::StateInfo>) -> Message {
@@ -277,4 +277,24 @@ fn messages_of_unknown_channels_are_counted() {
     let message = Message::StateInfoSnapshot(ChannelId::from("quay"), vec![]);
     world.message(&friend, message);
     assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+}
+
+#[test]
+fn state_info_of_who_is_no_reader_of_its_channel_is_refused() {
+    let mut world = World::new();
+    let author = world.peer(MY_ORG, "author");
+    let verdict = |channel: &str| {
+        let info = author.state_info_of(channel, 1, 1, false);
+        let received = decode(info.envelope().frame().clone()).unwrap();
+        (
+            info.channel_mac,
+            verify(received, &Trusting, &world.identities),
+        )
+    };
+    // The crypto of these tests refuses every MAC that begins with a zero.
+    let channels = (0..2000).map(|number| verdict(&number.to_string()));
+    let (refused, accepted): (Vec<_>, Vec<_>) = channels.partition(|(mac, _)| mac[0] == 0);
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|(_, verdict)| verdict.is_err()));
+    assert!(accepted.iter().all(|(_, verdict)| verdict.is_ok()));
 }

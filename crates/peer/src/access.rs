@@ -5,11 +5,9 @@
 //! the one that the channel's ACLs name for the resource, else Fabric's default
 //! (core/aclmgmt: default and resource providers; core/policy).
 
-use std::sync::Arc;
-
-use prost::Message;
 use selvedge_msp::Msp;
 use selvedge_policy::SignedData;
+use selvedge_protos::Message;
 use selvedge_protos::common::{MspPrincipal, MspRole, msp_principal, msp_role};
 
 use crate::channel::Channel;
@@ -112,31 +110,44 @@ pub enum AccessError {
 /// Evaluates the guards of peer and channel resources.
 #[derive(Clone)]
 pub struct AccessControl {
-    local_msp: Arc<Msp>,
+    local_msp: Msp,
 }
 
 impl AccessControl {
     /// `local_msp` is the MSP of the peer's own organisation.
-    pub fn new(local_msp: Arc<Msp>) -> Self {
+    pub fn new(local_msp: Msp) -> Self {
         Self { local_msp }
     }
 
     /// May the signer use a resource of the peer as a whole?
-    pub fn check_peer(&self, resource: PeerResource, signed: &SignedData) -> Result<(), AccessError> {
+    pub fn check_peer(
+        &self,
+        resource: PeerResource,
+        signed: &SignedData,
+    ) -> Result<(), AccessError> {
         let (role, policy) = resource.role();
         let identity = self
             .local_msp
             .deserialize(&signed.identity)
-            .map_err(|error| AccessError::UnknownIdentity { policy, reason: error.to_string() })?;
+            .map_err(|error| AccessError::UnknownIdentity {
+                policy,
+                reason: error.to_string(),
+            })?;
         let principal = MspPrincipal {
             principal_classification: msp_principal::Classification::Role.into(),
-            principal: MspRole { msp_identifier: self.local_msp.id().to_owned(), role: role.into() }
-                .encode_to_vec()
-                .into(),
+            principal: MspRole {
+                msp_identifier: self.local_msp.id().to_owned(),
+                role: role.into(),
+            }
+            .encode_to_vec()
+            .into(),
         };
         self.local_msp
             .satisfies(&identity, &principal)
-            .map_err(|error| AccessError::NotEntitled { policy, reason: error.to_string() })?;
+            .map_err(|error| AccessError::NotEntitled {
+                policy,
+                reason: error.to_string(),
+            })?;
         identity
             .verify(&signed.data, &signed.signature)
             .map_err(|error| AccessError::Signature(error.to_string()))
@@ -150,13 +161,19 @@ impl AccessControl {
         signed: &SignedData,
     ) -> Result<(), AccessError> {
         let config = channel.config();
-        let path = config.acl(resource.name()).unwrap_or(APPLICATION_READERS);
+        let path = config
+            .application()
+            .acl(resource.name())
+            .unwrap_or(APPLICATION_READERS);
         let refuse = |reason: String| AccessError::Policy {
             channel: channel.id().to_owned(),
             policy: path.to_owned(),
             reason,
         };
-        let policy = config.policies().policy(path);
-        policy.evaluate(std::slice::from_ref(signed)).map_err(|error| refuse(error.to_string()))
+        let signed = std::slice::from_ref(signed);
+        config
+            .policies()
+            .evaluate(path, signed)
+            .map_err(|error| refuse(error.to_string()))
     }
 }

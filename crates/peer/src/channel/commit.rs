@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use selvedge_channel::{BlockError, BlockRef, ChannelConfig, ConfigError, VerifiedBlock};
+use selvedge_channel::{BlockFault, ChannelConfig, ConfigError, VerifiedBlock};
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::LedgerError;
 use tokio::sync::mpsc;
@@ -29,7 +29,10 @@ pub enum CommitError {
     /// The block does not continue the chain. Verification and ordering come before the committer,
     /// so this is a fork signed by the ordering service, or a fault of this peer.
     #[error(transparent)]
-    Block(#[from] BlockError),
+    Block(#[from] BlockFault),
+    /// The ledger has no block to continue, though every ledger has its genesis block.
+    #[error("the ledger is empty")]
+    Empty,
     /// The disk or the block store failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -46,7 +49,7 @@ pub enum CommitError {
 
 /// Where gossip hands the blocks of a channel over, in order.
 #[derive(Clone, Debug)]
-pub struct CommitQueue(mpsc::Sender<(VerifiedBlock, Arrival)>);
+pub struct CommitQueue(mpsc::Sender<Queued>);
 
 impl CommitQueue {
     /// Starts the committer of `channel` on the current runtime. It ends when `stop` is cancelled,
@@ -57,7 +60,12 @@ impl CommitQueue {
         stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_BLOCKS);
-        let committer = Committer { channel, events, receiver };
+        let committer = Committer {
+            channel,
+            events,
+            receiver,
+            held_back: None,
+        };
         tokio::spawn(committer.run(stop));
         Self(sender)
     }
@@ -65,70 +73,85 @@ impl CommitQueue {
     /// Hands over the next block. Fails only if more than [`QUEUE_BLOCKS`] wait or the committer has
     /// stopped.
     pub fn push(&self, block: VerifiedBlock, how: Arrival) -> Result<(), VerifiedBlock> {
-        self.0.try_send((block, how)).map_err(|refused| refused.into_inner().0)
+        self.0
+            .try_send((block, how))
+            .map_err(|refused| refused.into_inner().0)
     }
 }
 
 struct Committer {
     channel: Arc<Channel>,
     events: mpsc::Sender<ChannelEvent>,
-    receiver: mpsc::Receiver<(VerifiedBlock, Arrival)>,
+    receiver: mpsc::Receiver<Queued>,
+    /// Taken from the queue, but part of the next batch.
+    held_back: Option<Queued>,
 }
+
+/// A block that waits, and how it came.
+type Queued = (VerifiedBlock, Arrival);
 
 impl Committer {
     async fn run(mut self, stop: CancellationToken) {
-        let mut next = None;
-        while let Some(batch) = self.next_batch(&mut next, &stop).await {
+        while let Some(batch) = self.next_batch(&stop).await {
             let channel = self.channel.clone();
-            let written = tokio::task::spawn_blocking(move || commit(&channel, &batch)).await;
-            let done = match written {
-                Ok(Ok(done)) => done,
+            let committed = tokio::task::spawn_blocking(move || commit(&channel, &batch)).await;
+            let committed = match committed {
+                Ok(Ok(committed)) => committed,
                 Ok(Err(failure)) => return self.fail(&failure).await,
                 Err(panic) => return self.fail(&panic).await,
             };
-            if self.report(done).await.is_err() {
+            if self.report(committed).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Waits for a block, then takes what waits behind it. `next` is a block that was taken from the
-    /// queue but belongs to the following batch.
-    async fn next_batch(
-        &mut self,
-        next: &mut Option<VerifiedBlock>,
-        stop: &CancellationToken,
-    ) -> Option<Vec<VerifiedBlock>> {
-        if stop.is_cancelled() {
-            return None;
-        }
-        let first = match next.take() {
-            Some(block) => block,
+    /// Waits for a block, then takes what waits behind it.
+    async fn next_batch(&mut self, stop: &CancellationToken) -> Option<Vec<Queued>> {
+        let first = match self.held_back.take() {
+            Some(queued) if !stop.is_cancelled() => queued,
+            Some(_) => return None,
             None => tokio::select! {
+                biased;
                 () = stop.cancelled() => return None,
-                received = self.receiver.recv() => received?.0,
+                received = self.receiver.recv() => received?,
             },
         };
-        let mut bytes = first.bytes().len();
+        let mut bytes = first.0.bytes().len();
         let mut batch = vec![first];
-        while batch.len() < BATCH_BLOCKS && batch.last().is_some_and(|block| !block.is_config()) {
-            let Ok((block, _)) = self.receiver.try_recv() else { break };
-            bytes = bytes.saturating_add(block.bytes().len());
+        while batch.len() < BATCH_BLOCKS
+            && batch.last().is_some_and(|(block, _)| !block.is_config())
+        {
+            let Ok(queued) = self.receiver.try_recv() else {
+                break;
+            };
+            bytes = bytes.saturating_add(queued.0.bytes().len());
             if bytes > BATCH_BYTES {
-                *next = Some(block);
+                self.held_back = Some(queued);
                 break;
             }
-            batch.push(block);
+            batch.push(queued);
         }
         Some(batch)
     }
 
-    async fn report(&self, done: Done) -> Result<(), mpsc::error::SendError<ChannelEvent>> {
+    async fn report(
+        &self,
+        committed: Committed,
+    ) -> Result<(), mpsc::error::SendError<ChannelEvent>> {
+        let Committed { blocks, before } = committed;
         let channel = self.channel.clone();
-        if let Some(before) = done.before {
-            self.events.send(ChannelEvent::Reconfigured { channel: channel.clone(), before }).await?;
+        if let Some(before) = before {
+            self.events
+                .send(ChannelEvent::Reconfigured {
+                    channel: channel.clone(),
+                    before,
+                })
+                .await?;
         }
-        self.events.send(ChannelEvent::Committed { channel, height: done.height }).await
+        self.events
+            .send(ChannelEvent::Committed { channel, blocks })
+            .await
     }
 
     async fn fail(&self, reason: &(dyn std::fmt::Display + Sync)) {
@@ -139,51 +162,69 @@ impl Committer {
             self.channel.ledger().height()
         );
         let reason = Arc::from(reason.to_string());
-        let event = ChannelEvent::Failed { channel: self.channel.clone(), reason };
+        let event = ChannelEvent::Failed {
+            channel: self.channel.clone(),
+            reason,
+        };
         // Nobody to tell means that the peer is stopping.
         let _ = self.events.send(event).await;
     }
 }
 
-/// What a batch has done.
-struct Done {
-    height: u64,
+/// What a batch has brought.
+struct Committed {
+    blocks: Vec<(u64, Arrival)>,
     /// The configuration before, if the batch ended with a config block.
     before: Option<Arc<ChannelConfig>>,
 }
 
 /// Writes a batch. The configuration of a config block is built before anything is written, so that
 /// one that cannot be used is not committed.
-fn commit(channel: &Channel, batch: &[VerifiedBlock]) -> Result<Done, CommitError> {
+fn commit(channel: &Channel, batch: &[Queued]) -> Result<Committed, CommitError> {
     let started = Instant::now();
-    let mut tip = tip(channel)?;
-    for block in batch {
+    let mut tip = channel.tip().ok_or(CommitError::Empty)?;
+    for (block, _) in batch {
         block.follows(&tip)?;
-        tip = BlockRef { number: block.number(), header_hash: block.header_hash() };
+        tip = block.block_ref();
     }
-    let config = match batch.last().filter(|block| block.is_config()) {
-        Some(block) => Some((
-            ChannelConfig::from_block(block.block())
-                .map_err(|source| CommitError::Config { block: block.number(), source })?,
-            block.number(),
-        )),
+    let config = match batch.last().filter(|(block, _)| block.is_config()) {
+        Some((block, _)) => Some(next_config(channel, block)?),
         None => None,
     };
-    channel.ledger().append_batch(batch.iter().map(|block| block.bytes().as_ref()))?;
+    let blocks: Vec<_> = batch
+        .iter()
+        .map(|(block, _)| block.block().clone())
+        .collect();
+    channel.ledger().append_batch(&blocks)?;
     let took = started.elapsed().as_millis();
-    for block in batch {
-        let count = block.block().data.as_ref().map_or(0, |data| data.data.len());
+    for (block, _) in batch {
+        let count = block
+            .block()
+            .data
+            .as_ref()
+            .map_or(0, |data| data.data.len());
         let (id, number) = (channel.id(), block.number());
         tracing::info!(
             target: "kvledger",
             "[{id}] Committed block [{number}] with {count} transaction(s) in {took}ms"
         );
     }
-    let before = config.map(|(config, number)| channel.reconfigure(config, number));
-    Ok(Done { height: channel.ledger().height(), before })
+    Ok(Committed {
+        before: config.map(|config| channel.reconfigure(config, tip.number)),
+        blocks: batch
+            .iter()
+            .map(|(block, how)| (block.number(), *how))
+            .collect(),
+    })
 }
 
-fn tip(channel: &Channel) -> Result<BlockRef, LedgerError> {
-    let (number, header_hash) = channel.ledger().tip()?;
-    Ok(BlockRef { number, header_hash })
+/// The configuration that a config block brings.
+fn next_config(channel: &Channel, block: &VerifiedBlock) -> Result<ChannelConfig, CommitError> {
+    let unusable = |source| CommitError::Config {
+        block: block.number(),
+        source,
+    };
+    let next = ChannelConfig::from_block(block.block()).map_err(unusable)?;
+    channel.config().check_successor(&next).map_err(unusable)?;
+    Ok(next)
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use selvedge_channel::{BlockVerifier, ChannelConfig, ConfigError};
+use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, ConfigError, last_config_number};
+use selvedge_gossip::event::Arrival;
 use selvedge_ledger::{BlockStore, LedgerError};
-use selvedge_protos::common::{Block, BlockMetadataIndex, LastConfig, OrdererBlockMetadata};
-use selvedge_protos::{Message, block};
+use selvedge_protos::common::Block;
 
 pub use commit::{CommitError, CommitQueue};
 pub use registry::{Channels, Genesis, JoinError};
@@ -24,8 +24,8 @@ pub enum ChannelEvent {
     Committed {
         /// The channel.
         channel: Arc<Channel>,
-        /// Blocks in the ledger.
-        height: u64,
+        /// The blocks, in order, and how each came.
+        blocks: Vec<(u64, Arrival)>,
     },
     /// A config block took effect.
     Reconfigured {
@@ -64,9 +64,9 @@ pub enum ChannelError {
         /// What is wrong.
         source: ConfigError,
     },
-    /// A stored block does not parse.
-    #[error("channel {channel}: block {block} in the ledger does not parse")]
-    Malformed {
+    /// A block that must be there is not.
+    #[error("channel {channel}: block {block} is not in the ledger")]
+    Missing {
         /// The channel.
         channel: String,
         /// The block.
@@ -74,10 +74,21 @@ pub enum ChannelError {
     },
 }
 
+impl ChannelError {
+    /// The channel that it is about.
+    pub fn channel(&self) -> &str {
+        match self {
+            Self::Ledger { channel, .. }
+            | Self::Config { channel, .. }
+            | Self::Missing { channel, .. } => channel,
+        }
+    }
+}
+
 /// One channel: its ledger and the rules in force.
 pub struct Channel {
     id: Arc<str>,
-    ledger: Arc<BlockStore>,
+    ledger: BlockStore,
     rules: ArcSwap<Rules>,
 }
 
@@ -91,22 +102,34 @@ struct Rules {
 impl Rules {
     fn new(config: Arc<ChannelConfig>, config_block: u64) -> Self {
         let verifier = Arc::new(BlockVerifier::new(config.clone()));
-        Self { config, verifier, config_block }
+        Self {
+            config,
+            verifier,
+            config_block,
+        }
     }
 }
 
 impl Channel {
     /// Reads the configuration in force from the ledger.
-    pub fn open(ledger: Arc<BlockStore>) -> Result<Self, ChannelError> {
-        let id: Arc<str> = ledger.channel_id().into();
-        let failed = |source| ChannelError::Ledger { channel: id.to_string(), source };
+    pub fn open(ledger: BlockStore) -> Result<Self, ChannelError> {
+        let id: Arc<str> = ledger.channel().into();
         let newest = ledger.height().saturating_sub(1);
-        let tip = decode(&id, newest, ledger.block_bytes(newest).map_err(failed)?)?;
-        let number = last_config(&tip);
-        let config_block = decode(&id, number, ledger.block_bytes(number).map_err(failed)?)?;
-        let config = ChannelConfig::from_block(&config_block).map_err(|source| {
-            ChannelError::Config { channel: id.to_string(), block: number, source }
-        })?;
+        let tip = read(&ledger, newest)?;
+        let unusable = |block| {
+            let channel = id.to_string();
+            move |source| ChannelError::Config {
+                channel,
+                block,
+                source,
+            }
+        };
+        let number = match newest {
+            0 => 0,
+            _ => last_config_number(&tip).map_err(unusable(newest))?,
+        };
+        let config =
+            ChannelConfig::from_block(&read(&ledger, number)?).map_err(unusable(number))?;
         let rules = ArcSwap::from_pointee(Rules::new(Arc::new(config), number));
         Ok(Self { id, ledger, rules })
     }
@@ -122,8 +145,17 @@ impl Channel {
     }
 
     /// Its blocks.
-    pub fn ledger(&self) -> &Arc<BlockStore> {
+    pub fn ledger(&self) -> &BlockStore {
         &self.ledger
+    }
+
+    /// The last block of the ledger; `None` only if it is empty, which no channel's is.
+    pub fn tip(&self) -> Option<BlockRef> {
+        let info = self.ledger.info();
+        Some(BlockRef {
+            number: info.height.checked_sub(1)?,
+            header_hash: info.current_block_hash.as_ref().try_into().ok()?,
+        })
     }
 
     /// The configuration in force.
@@ -137,13 +169,27 @@ impl Channel {
     }
 
     /// The block that holds the configuration in force, read from the ledger.
-    pub fn config_block(&self) -> Result<Bytes, LedgerError> {
-        self.ledger.block_bytes(self.rules.load().config_block)
+    pub fn config_block(&self) -> Result<Bytes, ChannelError> {
+        let block = self.rules.load().config_block;
+        let failed = |source| ChannelError::Ledger {
+            channel: self.id.to_string(),
+            source,
+        };
+        let missing = || ChannelError::Missing {
+            channel: self.id.to_string(),
+            block,
+        };
+        self.ledger
+            .block_bytes(block)
+            .map_err(failed)?
+            .ok_or_else(missing)
     }
 
     /// Puts the configuration of block `number` into force and returns the one before.
     fn reconfigure(&self, config: ChannelConfig, number: u64) -> Arc<ChannelConfig> {
-        let before = self.rules.swap(Arc::new(Rules::new(Arc::new(config), number)));
+        let before = self
+            .rules
+            .swap(Arc::new(Rules::new(Arc::new(config), number)));
         before.config.clone()
     }
 }
@@ -157,21 +203,16 @@ impl std::fmt::Debug for Channel {
     }
 }
 
-fn decode(channel: &str, number: u64, bytes: Bytes) -> Result<Block, ChannelError> {
-    Block::decode(bytes)
-        .map_err(|_| ChannelError::Malformed { channel: channel.to_owned(), block: number })
-}
-
-/// The number of the newest config block as of `block`. Ordering nodes write it into the signed
-/// metadata; those before v1.4.1 into a slot of its own (Fabric:
-/// `protoutil.GetLastConfigIndexFromBlock`).
-fn last_config(block: &Block) -> u64 {
-    let signed = block::metadata(block, BlockMetadataIndex::Signatures).unwrap_or_default();
-    if let Ok(OrdererBlockMetadata { last_config: Some(LastConfig { index }), .. }) =
-        OrdererBlockMetadata::decode(signed.value)
-    {
-        return index;
-    }
-    let slot = block::metadata(block, BlockMetadataIndex::LastConfig).unwrap_or_default();
-    LastConfig::decode(slot.value).unwrap_or_default().index
+fn read(ledger: &BlockStore, number: u64) -> Result<Block, ChannelError> {
+    let channel = || ledger.channel().to_owned();
+    ledger
+        .block(number)
+        .map_err(|source| ChannelError::Ledger {
+            channel: channel(),
+            source,
+        })?
+        .ok_or_else(|| ChannelError::Missing {
+            channel: channel(),
+            block: number,
+        })
 }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use selvedge_channel::{BlockVerifier, ChannelConfig, VerifiedBlock};
+use selvedge_channel::{BlockError, BlockVerifier, VerifiedBlock};
 use selvedge_ledger::LedgerManager;
-use selvedge_protos::Message;
-use selvedge_protos::common::Block;
 use tokio::sync::mpsc;
 
 use super::{Channel, ChannelError, ChannelEvent};
@@ -16,33 +14,24 @@ use super::{Channel, ChannelError, ChannelEvent};
 /// A block 0 that a channel can be joined with.
 pub struct Genesis {
     block: VerifiedBlock,
-    config: Arc<ChannelConfig>,
+    channel_id: String,
 }
 
 impl Genesis {
     /// The channel that it starts.
     pub fn channel_id(&self) -> &str {
-        self.config.channel_id()
+        &self.channel_id
     }
 }
 
 /// Why a channel cannot be joined. The wording is that of Fabric's `cscc`.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// The bytes are no block.
-    #[error("Failed to reconstruct the genesis block, {0}")]
-    NoBlock(selvedge_protos::DecodeError),
     /// The block is not one to join a channel with.
     #[error(
-        "\"JoinChain\" for channelID = {channel} failed because of validation of configuration \
-         block, because of {reason}"
+        "\"JoinChain\" request failed because of validation of configuration block, because of {0}"
     )]
-    Unfit {
-        /// The channel, as far as it can be told.
-        channel: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Unfit(#[from] BlockError),
     /// The ledger cannot be made.
     #[error("cannot create ledger from genesis block: {0}")]
     Ledger(#[from] selvedge_ledger::LedgerError),
@@ -67,17 +56,33 @@ struct Inner {
 impl Channels {
     /// No channel is open yet. `events` gets [`ChannelEvent::Opened`] for each that is.
     pub fn new(ledgers: LedgerManager, events: mpsc::Sender<ChannelEvent>) -> Self {
-        Self(Arc::new(Inner { ledgers, open: RwLock::default(), events }))
+        Self(Arc::new(Inner {
+            ledgers,
+            open: RwLock::default(),
+            events,
+        }))
     }
 
     /// Opens every ledger that exists. A channel that cannot be opened is left out, so that it does
     /// not stop the others; the errors say why. Blocks on the disk.
     pub fn open_all(&self) -> Vec<ChannelError> {
         let mut failures = Vec::new();
-        for id in self.0.ledgers.channel_ids() {
+        let ids = match self.0.ledgers.channels() {
+            Ok(ids) => ids,
+            Err(source) => {
+                return vec![ChannelError::Ledger {
+                    channel: "(all)".to_owned(),
+                    source,
+                }];
+            }
+        };
+        for id in ids {
             let opened = self.0.ledgers.open_channel(&id);
             let channel = opened
-                .map_err(|source| ChannelError::Ledger { channel: id.clone(), source })
+                .map_err(|source| ChannelError::Ledger {
+                    channel: id.clone(),
+                    source,
+                })
                 .and_then(Channel::open);
             match channel {
                 Ok(channel) => {
@@ -109,29 +114,30 @@ impl Channels {
     /// Can a channel be joined with this block? It must be a config block 0 with an Application
     /// group and no capability that this peer lacks.
     pub fn check_genesis(&self, bytes: Bytes) -> Result<Genesis, JoinError> {
-        let block = Block::decode(bytes.clone()).map_err(JoinError::NoBlock)?;
-        let unfit = |channel: &str, reason: String| JoinError::Unfit {
-            channel: channel.to_owned(),
-            reason,
-        };
-        let config =
-            ChannelConfig::from_block(&block).map_err(|error| unfit("", error.to_string()))?;
-        let block = BlockVerifier::trust_genesis(bytes)
-            .map_err(|error| unfit(config.channel_id(), error.to_string()))?;
-        Ok(Genesis { block, config: Arc::new(config) })
+        let (block, config) = BlockVerifier::trust_genesis(bytes)?;
+        Ok(Genesis {
+            block,
+            channel_id: config.channel_id().to_owned(),
+        })
     }
 
     /// Makes the ledger of a new channel and opens it. Blocks on the disk and, for a moment, on
     /// those who follow the channel events.
     pub fn join(&self, genesis: Genesis) -> Result<(), JoinError> {
         let id = genesis.channel_id();
-        let ledger = self.0.ledgers.create_channel(id, genesis.block.bytes())?;
+        let ledger = self.0.ledgers.create_channel(id, genesis.block.block())?;
         self.register(Channel::open(ledger)?)
     }
 
     fn register(&self, channel: Channel) -> Result<(), JoinError> {
         let channel = Arc::new(channel);
-        self.0.open.write().insert(channel.id().to_owned(), channel.clone());
-        self.0.events.blocking_send(ChannelEvent::Opened(channel)).map_err(|_| JoinError::Stopping)
+        self.0
+            .open
+            .write()
+            .insert(channel.id().to_owned(), channel.clone());
+        self.0
+            .events
+            .blocking_send(ChannelEvent::Opened(channel))
+            .map_err(|_| JoinError::Stopping)
     }
 }

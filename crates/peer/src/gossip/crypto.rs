@@ -5,18 +5,25 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use selvedge_gossip::crypto::{Crypto, Identity, IdentityFacts, Refusal, SignError, Signer};
-use selvedge_gossip::types::OrgId;
+use selvedge_gossip::crypto::{
+    Crypto, Identity, IdentityFacts, IdentitySource, Refusal, SignError, Signer,
+};
+use selvedge_gossip::types::{OrgId, PkiId};
 use selvedge_msp::{Msp, SigningIdentity};
 use selvedge_policy::SignedData;
+use selvedge_protos::identity::pki_id;
+use selvedge_transport::gossip::{PeerAuthenticator, PeerIdentity, Refused};
 
+use super::IdentityTable;
 use crate::access::APPLICATION_READERS;
 use crate::channel::{Channel, Channels};
 
 /// Checks identities and signatures of other peers.
 pub struct PeerCrypto {
-    local: Arc<Msp>,
+    local: Msp,
+    signer: SigningIdentity,
     channels: Channels,
+    identities: IdentityTable,
 }
 
 /// An identity and where it is at home: in the peer's own organisation, or in a channel.
@@ -26,9 +33,20 @@ struct Located {
 }
 
 impl PeerCrypto {
-    /// `local` is the MSP of the peer's own organisation.
-    pub fn new(local: Arc<Msp>, channels: Channels) -> Self {
-        Self { local, channels }
+    /// `local` is the MSP of the peer's own organisation, `signer` the peer itself,
+    /// `identities` are the peers that gossip knows.
+    pub fn new(
+        local: Msp,
+        signer: SigningIdentity,
+        channels: Channels,
+        identities: IdentityTable,
+    ) -> Self {
+        Self {
+            local,
+            signer,
+            channels,
+            identities,
+        }
     }
 
     /// The peer's own MSP has the last word on its own members; other identities must be valid in
@@ -36,16 +54,26 @@ impl PeerCrypto {
     fn locate(&self, serialized: &Bytes) -> Result<Located, Refusal> {
         if let Ok(identity) = self.local.deserialize(serialized) {
             self.local.validate(&identity).map_err(refusal)?;
-            return Ok(Located { identity, channel: None });
+            return Ok(Located {
+                identity,
+                channel: None,
+            });
         }
         for channel in self.channels.all() {
             let config = channel.config();
-            let Ok(identity) = config.msps().deserialize(serialized) else { continue };
+            let Ok(identity) = config.msps().deserialize(serialized) else {
+                continue;
+            };
             if config.msps().validate(&identity).is_ok() {
-                return Ok(Located { identity, channel: Some(channel) });
+                return Ok(Located {
+                    identity,
+                    channel: Some(channel),
+                });
             }
         }
-        Err(Refusal("no MSP of this peer or of its channels finds the identity valid".to_owned()))
+        Err(Refusal(
+            "no MSP of this peer or of its channels finds the identity valid".to_owned(),
+        ))
     }
 }
 
@@ -54,7 +82,10 @@ impl Crypto for PeerCrypto {
         let identity = self.locate(serialized)?.identity;
         let expires_at = identity.expires_at();
         if expires_at < SystemTime::now() {
-            return Err(Refusal(format!("the certificate of {} has expired", identity.msp_id())));
+            return Err(Refusal(format!(
+                "the certificate of {} has expired",
+                identity.msp_id()
+            )));
         }
         let since_epoch = expires_at.duration_since(UNIX_EPOCH).ok();
         Ok(IdentityFacts {
@@ -63,20 +94,67 @@ impl Crypto for PeerCrypto {
         })
     }
 
+    fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+        self.verify_by(identity.serialized(), message, signature)
+    }
+}
+
+/// The same for the handshakes of streams.
+impl PeerAuthenticator for PeerCrypto {
+    fn own_identity(&self) -> Bytes {
+        self.signer.serialized().clone()
+    }
+
+    fn own_pki_id(&self) -> [u8; 32] {
+        pki_id(self.signer.serialized()).unwrap_or_default()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Bytes, Refused> {
+        self.signer
+            .sign(message)
+            .map_err(|error| Refused(error.to_string()))
+    }
+
+    fn identify(&self, identity: &Bytes) -> Result<PeerIdentity, Refused> {
+        let facts = self
+            .validate(identity)
+            .map_err(|refusal| Refused(refusal.0))?;
+        let pki_id = pki_id(identity).map_err(|error| Refused(error.to_string()))?;
+        Ok(PeerIdentity {
+            pki_id,
+            organization: facts.org.to_string(),
+        })
+    }
+
+    fn verify(&self, identity: &Bytes, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
+        self.verify_by(identity, message, signature)
+            .map_err(|refusal| Refused(refusal.0))
+    }
+
+    fn organization_of(&self, pki_id: &[u8; 32]) -> Option<String> {
+        let identity = self.identities.identity(&PkiId(*pki_id))?;
+        Some(identity.org().to_string())
+    }
+}
+
+impl PeerCrypto {
     /// A foreign organisation's member must besides be among the readers of the channel that knows
     /// it.
-    fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-        let located = self.locate(identity.serialized())?;
+    fn verify_by(&self, identity: &Bytes, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+        let located = self.locate(identity)?;
         let Some(channel) = located.channel else {
             return located.identity.verify(message, signature).map_err(refusal);
         };
         let signed = SignedData {
             data: Bytes::copy_from_slice(message),
-            identity: identity.serialized().clone(),
+            identity: identity.clone(),
             signature: Bytes::copy_from_slice(signature),
         };
         let config = channel.config();
-        config.policies().policy(APPLICATION_READERS).evaluate(&[signed]).map_err(refusal)
+        config
+            .policies()
+            .evaluate(APPLICATION_READERS, &[signed])
+            .map_err(refusal)
     }
 }
 
@@ -85,7 +163,9 @@ pub struct PeerSigner(pub SigningIdentity);
 
 impl Signer for PeerSigner {
     fn sign(&self, message: &[u8]) -> Result<Bytes, SignError> {
-        self.0.sign(message).map_err(|error| SignError(error.to_string()))
+        self.0
+            .sign(message)
+            .map_err(|error| SignError(error.to_string()))
     }
 }
 

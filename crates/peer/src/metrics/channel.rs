@@ -2,34 +2,26 @@
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
 
+use selvedge_gossip::event::Arrival;
+
 use super::group::Group;
 use super::set_count;
 
-/// The way on which a block reached this peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// Fetched from an ordering node.
-    Orderer,
-    /// Pushed by a peer.
-    Push,
-    /// Pulled from a peer.
-    Pull,
-    /// In an answer to a state request.
-    StateTransfer,
-}
+/// The ways on which blocks reach a peer, in the order of their counters.
+const ARRIVALS: [Arrival; 4] = [
+    Arrival::Orderer,
+    Arrival::Push,
+    Arrival::Pull,
+    Arrival::StateTransfer,
+];
 
-impl Arrival {
-    const ALL: [Self; 4] = [Self::Orderer, Self::Push, Self::Pull, Self::StateTransfer];
-
-    /// The value of the label `arrival`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Orderer => "orderer",
-            Self::Push => "push",
-            Self::Pull => "pull",
-            Self::StateTransfer => "state_transfer",
-        }
+/// The value of the label `arrival`.
+fn arrival_name(arrival: Arrival) -> &'static str {
+    match arrival {
+        Arrival::Orderer => "orderer",
+        Arrival::Push => "push",
+        Arrival::Pull => "pull",
+        Arrival::StateTransfer => "state_transfer",
     }
 }
 
@@ -135,9 +127,9 @@ impl ChannelFamilies {
             block_storage_time: self.block_storage_time.with_label_values(&channel),
             state_db_time: self.state_db_time.with_label_values(&channel),
             transaction_count: self.transaction_count.clone(),
-            blocks_received: Arrival::ALL.map(|arrival| {
+            blocks_received: ARRIVALS.map(|arrival| {
                 self.blocks_received
-                    .with_label_values(&[channel_id, arrival.name()])
+                    .with_label_values(&[channel_id, arrival_name(arrival)])
             }),
             duplicate_blocks: self.duplicate_blocks.with_label_values(&channel),
             block_delay: self.block_delay.with_label_values(&channel),

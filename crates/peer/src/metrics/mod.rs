@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, Registry, TextEncoder};
 
-pub use channel::{Arrival, ChannelMetrics};
+pub use channel::ChannelMetrics;
 pub use grpc::{GrpcMetrics, GrpcMetricsLayer, GrpcMetricsService};
 
 use crate::logging::LogControl;

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use tower::ServiceExt as _;
 
+use selvedge_gossip::event::Arrival;
+
 use super::*;
 
 fn metrics() -> Metrics {

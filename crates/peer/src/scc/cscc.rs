@@ -25,7 +25,10 @@ pub fn invoke(context: &Context<'_>, arguments: &[Bytes]) -> Response {
             error("empty channel name provided")
         }
         ("GetChannelConfig", Some(channel)) => channel_config(context, &text(channel)),
-        (_, None) => error(format!("Incorrect number of arguments, {}", arguments.len())),
+        (_, None) => error(format!(
+            "Incorrect number of arguments, {}",
+            arguments.len()
+        )),
         _ => error(format!("Requested function {function} not found.")),
     }
 }
@@ -36,8 +39,13 @@ fn join(context: &Context<'_>, block: &Bytes) -> Response {
         Err(reason) => return error(reason.to_string()),
     };
     let channel = genesis.channel_id().to_owned();
-    if let Err(reason) = context.access.check_peer(PeerResource::JoinChain, context.caller) {
-        return error(format!("access denied for [JoinChain][{channel}]: [{reason}]"));
+    if let Err(reason) = context
+        .access
+        .check_peer(PeerResource::JoinChain, context.caller)
+    {
+        return error(format!(
+            "access denied for [JoinChain][{channel}]: [{reason}]"
+        ));
     }
     match context.channels.join(genesis) {
         Ok(()) => success(Bytes::new()),
@@ -46,17 +54,27 @@ fn join(context: &Context<'_>, block: &Bytes) -> Response {
 }
 
 fn channels(context: &Context<'_>) -> Response {
-    if let Err(reason) = context.access.check_peer(PeerResource::GetChannels, context.caller) {
+    if let Err(reason) = context
+        .access
+        .check_peer(PeerResource::GetChannels, context.caller)
+    {
         return error(format!("access denied for [GetChannels]: {reason}"));
     }
     let channels = context.channels.ids().into_iter();
-    let channels = channels.map(|channel_id| ChannelInfo { channel_id }).collect();
+    let channels = channels
+        .map(|channel_id| ChannelInfo { channel_id })
+        .collect();
     success(ChannelQueryResponse { channels }.encode_to_vec())
 }
 
 fn config_block(context: &Context<'_>, channel_id: &str) -> Response {
     let function = "GetConfigBlock";
-    let channel = match guarded(context, function, channel_id, ChannelResource::GET_CONFIG_BLOCK) {
+    let channel = match guarded(
+        context,
+        function,
+        channel_id,
+        ChannelResource::GET_CONFIG_BLOCK,
+    ) {
         Ok(channel) => channel,
         Err(refusal) => return refusal,
     };
@@ -68,7 +86,12 @@ fn config_block(context: &Context<'_>, channel_id: &str) -> Response {
 
 fn channel_config(context: &Context<'_>, channel_id: &str) -> Response {
     let function = "GetChannelConfig";
-    let channel = match guarded(context, function, channel_id, ChannelResource::GET_CHANNEL_CONFIG) {
+    let channel = match guarded(
+        context,
+        function,
+        channel_id,
+        ChannelResource::GET_CHANNEL_CONFIG,
+    ) {
         Ok(channel) => channel,
         Err(refusal) => return refusal,
     };
@@ -82,7 +105,9 @@ fn guarded(
     resource: ChannelResource,
 ) -> Result<std::sync::Arc<crate::channel::Channel>, Response> {
     let denied = |reason: &dyn std::fmt::Display| {
-        error(format!("access denied for [{function}][{channel_id}]: {reason}"))
+        error(format!(
+            "access denied for [{function}][{channel_id}]: {reason}"
+        ))
     };
     let Some(channel) = context.channels.get(channel_id) else {
         let policy = crate::access::APPLICATION_READERS;
@@ -90,7 +115,10 @@ fn guarded(
         tracing::debug!(target: "cscc", policy, "{reason}");
         return Err(denied(&reason));
     };
-    match context.access.check_channel(resource, &channel, context.caller) {
+    match context
+        .access
+        .check_channel(resource, &channel, context.caller)
+    {
         Ok(()) => Ok(channel),
         Err(reason) => Err(denied(&reason)),
     }

@@ -28,12 +28,20 @@ pub struct Context<'a> {
 
 /// A success with a payload.
 pub fn success(payload: impl Into<Bytes>) -> Response {
-    Response { status: 200, payload: payload.into(), ..Default::default() }
+    Response {
+        status: 200,
+        payload: payload.into(),
+        ..Default::default()
+    }
 }
 
 /// A failure with a message.
 pub fn error(message: impl Into<String>) -> Response {
-    Response { status: 500, message: message.into(), ..Default::default() }
+    Response {
+        status: 500,
+        message: message.into(),
+        ..Default::default()
+    }
 }
 
 fn text(argument: &Bytes) -> String {

@@ -1,7 +1,10 @@
 //! `qscc`: queries of a channel's blocks and transactions (Fabric: core/scc/qscc).
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use selvedge_protos::Message;
+use selvedge_protos::common::Envelope;
 use selvedge_protos::protos::{ProcessedTransaction, Response};
 
 use super::{Context, error, success, text};
@@ -14,7 +17,10 @@ pub const NAME: &str = "qscc";
 /// Answers one call. Reads block files, so it may block for the length of a disk read.
 pub fn invoke(context: &Context<'_>, arguments: &[Bytes]) -> Response {
     let [function, channel, rest @ ..] = arguments else {
-        return error(format!("Incorrect number of arguments, {}", arguments.len()));
+        return error(format!(
+            "Incorrect number of arguments, {}",
+            arguments.len()
+        ));
     };
     let (function, channel_id) = (text(function), text(channel));
     if function != "GetChainInfo" && rest.is_empty() {
@@ -32,11 +38,18 @@ pub fn invoke(context: &Context<'_>, arguments: &[Bytes]) -> Response {
         "GetBlockByTxID" => (ChannelResource::GET_BLOCK_BY_TX_ID, block_by_transaction_id),
         _ => {
             let reason = format!("Unmapped policy for qscc/{function}");
-            return error(format!("access denied for [{function}][{channel_id}]: [{reason}]"));
+            return error(format!(
+                "access denied for [{function}][{channel_id}]: [{reason}]"
+            ));
         }
     };
-    if let Err(reason) = context.access.check_channel(resource, &channel, context.caller) {
-        return error(format!("access denied for [{function}][{channel_id}]: [{reason}]"));
+    if let Err(reason) = context
+        .access
+        .check_channel(resource, &channel, context.caller)
+    {
+        return error(format!(
+            "access denied for [{function}][{channel_id}]: [{reason}]"
+        ));
     }
     query(&channel, &argument)
 }
@@ -56,37 +69,66 @@ fn block_by_number(channel: &Channel, argument: &Bytes) -> Response {
     } else {
         number
     };
+    let failed = |reason: &dyn Display| {
+        error(format!(
+            "Failed to get block number {number}, error {reason}"
+        ))
+    };
     match channel.ledger().block_bytes(number) {
-        Ok(block) => success(block),
-        Err(reason) => error(format!("Failed to get block number {number}, error {reason}")),
+        Ok(Some(block)) => success(block),
+        Ok(None) => failed(&format_args!("no such block number [{number}] in index")),
+        Err(reason) => failed(&reason),
     }
 }
 
 fn block_by_hash(channel: &Channel, hash: &Bytes) -> Response {
+    let failed = |reason: &dyn Display| {
+        error(format!(
+            "Failed to get block hash {}, error {reason}",
+            text(hash)
+        ))
+    };
     match channel.ledger().block_by_hash(hash) {
-        Ok(block) => success(block),
-        Err(reason) => error(format!("Failed to get block hash {}, error {reason}", text(hash))),
+        Ok(Some(block)) => success(block),
+        Ok(None) => failed(&format_args!(
+            "no such block hash [{}] in index",
+            hex::encode(hash)
+        )),
+        Err(reason) => failed(&reason),
     }
 }
 
 fn transaction_by_id(channel: &Channel, id: &Bytes) -> Response {
     let id = text(id);
-    match channel.ledger().transaction(&id) {
-        Ok(found) => success(
+    let failed = |reason: &dyn Display| {
+        error(format!(
+            "Failed to get transaction with id {id}, error {reason}"
+        ))
+    };
+    let found = match channel.ledger().transaction(&id) {
+        Ok(Some(found)) => found,
+        Ok(None) => return failed(&format_args!("no such transaction ID [{id}] in index")),
+        Err(reason) => return failed(&reason),
+    };
+    match Envelope::decode(found.envelope) {
+        Ok(envelope) => success(
             ProcessedTransaction {
-                transaction_envelope: Some(found.envelope),
-                validation_code: found.code.into(),
+                transaction_envelope: Some(envelope),
+                validation_code: found.status.code.into(),
             }
             .encode_to_vec(),
         ),
-        Err(reason) => error(format!("Failed to get transaction with id {id}, error {reason}")),
+        Err(reason) => failed(&reason),
     }
 }
 
 fn block_by_transaction_id(channel: &Channel, id: &Bytes) -> Response {
     let id = text(id);
-    match channel.ledger().block_by_txid(&id) {
-        Ok(block) => success(block),
-        Err(reason) => error(format!("Failed to get block for txID {id}, error {reason}")),
+    let failed =
+        |reason: &dyn Display| error(format!("Failed to get block for txID {id}, error {reason}"));
+    match channel.ledger().block_by_transaction_id(&id) {
+        Ok(Some(block)) => success(block),
+        Ok(None) => failed(&format_args!("no such transaction ID [{id}] in index")),
+        Err(reason) => failed(&reason),
     }
 }

@@ -4,6 +4,7 @@
 //! Blocks with private data are delivered once there is a store for it; until then that call is
 //! refused as not implemented.
 
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,19 +12,21 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use selvedge_policy::SignedData;
-use selvedge_protos::common::{Block, ChannelHeader, Envelope, Payload, SignatureHeader, Status as Code};
+use selvedge_protos::Message;
+use selvedge_protos::common::{
+    Block, ChannelHeader, Envelope, Payload, SignatureHeader, Status as Code,
+};
 use selvedge_protos::orderer::seek_info::{SeekBehavior, SeekContentType};
 use selvedge_protos::orderer::{SeekInfo, SeekPosition, seek_position};
 use selvedge_protos::protos::DeliverResponse;
 use selvedge_protos::protos::deliver_response::Type;
-use selvedge_protos::Message;
 use selvedge_transport::TlsPeer;
 use selvedge_transport::services::protos::deliver_server::Deliver;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::filtered;
+use super::{filtered, permits, too_many};
 use crate::access::{AccessControl, ChannelResource};
 use crate::channel::{Channel, Channels};
 use crate::metrics::Metrics;
@@ -36,7 +39,7 @@ const SEND_QUEUE: usize = 4;
 pub struct DeliverService {
     channels: Channels,
     access: AccessControl,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     options: DeliverOptions,
     permits: Arc<Semaphore>,
 }
@@ -48,8 +51,8 @@ pub struct DeliverOptions {
     pub time_window: Duration,
     /// Must requests name the TLS certificate that they come with (mutual TLS)?
     pub bind_to_tls: bool,
-    /// Streams at the same time (peer.limits.concurrency.deliverService).
-    pub concurrency: usize,
+    /// Streams at the same time (peer.limits.concurrency.deliverService); `None` is no limit.
+    pub concurrency: Option<NonZeroUsize>,
 }
 
 impl DeliverService {
@@ -57,11 +60,17 @@ impl DeliverService {
     pub fn new(
         channels: Channels,
         access: AccessControl,
-        metrics: Arc<Metrics>,
+        metrics: Metrics,
         options: DeliverOptions,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(options.concurrency));
-        Self { channels, access, metrics, options, permits }
+        let permits = Arc::new(Semaphore::new(permits(options.concurrency)));
+        Self {
+            channels,
+            access,
+            metrics,
+            options,
+            permits,
+        }
     }
 
     fn start(
@@ -70,19 +79,24 @@ impl DeliverService {
         form: Form,
     ) -> Result<Response<ResponseStream>, Status> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            return Err(Status::unknown(format!(
-                "too many requests for /protos.Deliver, exceeding concurrency limit ({})",
-                self.options.concurrency
-            )));
+            return Err(too_many("/protos.Deliver", self.options.concurrency));
         };
-        let tls_hash = request.extensions().get::<TlsPeer>().and_then(|peer| peer.certificate_hash());
+        let tls_hash = request
+            .extensions()
+            .get::<TlsPeer>()
+            .and_then(|peer| peer.certificate_hash());
         let (replies, stream) = mpsc::channel(SEND_QUEUE);
-        let session = Session { service: self.clone(), form, tls_hash, replies };
+        let session = Session {
+            service: self.clone(),
+            form,
+            tls_hash,
+            replies,
+        };
         tokio::spawn(async move {
             let _permit = permit;
-            session.service.metrics.deliver.streams_opened.inc();
+            session.service.metrics.deliver().streams_opened.inc();
             session.run(request.into_inner()).await;
-            session.service.metrics.deliver.streams_closed.inc();
+            session.service.metrics.deliver().streams_closed.inc();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -114,7 +128,9 @@ impl Deliver for DeliverService {
         &self,
         _: Request<Streaming<Envelope>>,
     ) -> Result<Response<ResponseStream>, Status> {
-        Err(Status::unimplemented("this peer keeps no private data yet: use Deliver"))
+        Err(Status::unimplemented(
+            "this peer keeps no private data yet: use Deliver",
+        ))
     }
 }
 
@@ -195,18 +211,32 @@ impl Session {
         let seek = SeekRequest::open(envelope).map_err(bad_request)?;
         self.check_header(&seek.header).map_err(bad_request)?;
         let channel_id = &seek.header.channel_id;
-        let channel = self.service.channels.get(channel_id).ok_or(End::Status(Code::NotFound))?;
-        self.service.metrics.deliver.requests_received(channel_id, self.form.label());
+        let channel = self
+            .service
+            .channels
+            .get(channel_id)
+            .ok_or(End::Status(Code::NotFound))?;
+        let (filtered, label) = (self.form == Form::Filtered, self.form.label());
+        self.service
+            .metrics
+            .deliver()
+            .request_received(channel_id, filtered, label);
         let result = self.deliver(&channel, &seek).await;
         let success = result.is_ok();
-        self.service.metrics.deliver.requests_completed(channel_id, self.form.label(), success);
+        self.service
+            .metrics
+            .deliver()
+            .request_completed(channel_id, filtered, label, success);
         result
     }
 
     fn check_header(&self, header: &ChannelHeader) -> Result<(), String> {
-        let timestamp =
-            header.timestamp.ok_or("channel header in envelope must contain timestamp")?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let timestamp = header
+            .timestamp
+            .ok_or("channel header in envelope must contain timestamp")?;
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let seconds = i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos);
         let apart = seconds.abs_diff(i128::try_from(now.as_nanos()).unwrap_or(i128::MAX));
         let window = self.service.options.time_window;
@@ -235,7 +265,14 @@ impl Session {
         let newest = ledger.height().saturating_sub(1);
         let mut number = seek.first(newest).map_err(bad_request)?;
         let last = seek.last(number, newest).map_err(bad_request)?;
+        // As in Fabric, a start beyond the next block to come is not waited for.
+        if number > newest.saturating_add(1) {
+            return Err(End::Status(Code::NotFound));
+        }
         let fail_if_not_ready = seek.info.behavior == SeekBehavior::FailIfNotReady as i32;
+        let deliver = self.service.metrics.deliver();
+        let sent =
+            deliver.blocks_sent(channel.id(), self.form == Form::Filtered, self.form.label());
         let mut heights = ledger.subscribe();
         loop {
             if number >= ledger.height() {
@@ -254,7 +291,7 @@ impl Session {
             let block = read(channel, number).await?;
             guard.check()?;
             self.send_block(block, seek).await?;
-            self.service.metrics.deliver.blocks_sent(channel.id(), self.form.label());
+            sent.inc();
             if number == last {
                 return Ok(());
             }
@@ -267,7 +304,9 @@ impl Session {
             Ok(block) => block,
             Err(reason) => {
                 tracing::error!(target: "common.deliver", %reason, "a stored block does not parse");
-                return self.send(Type::Status(Code::InternalServerError.into())).await;
+                return self
+                    .send(Type::Status(Code::InternalServerError.into()))
+                    .await;
             }
         };
         let reply = match self.form {
@@ -287,7 +326,9 @@ impl Session {
     }
 
     async fn send(&self, reply: Type) -> Result<(), Gone> {
-        let reply = DeliverResponse { r#type: Some(reply) };
+        let reply = DeliverResponse {
+            r#type: Some(reply),
+        };
         self.replies.send(Ok(reply)).await.map_err(|_| Gone)
     }
 }
@@ -312,12 +353,17 @@ impl SeekRequest {
             identity: signature_header.creator,
             signature: envelope.signature,
         };
-        Ok(Self { header, signed, info })
+        Ok(Self {
+            header,
+            signed,
+            info,
+        })
     }
 
     fn first(&self, newest: u64) -> Result<u64, String> {
         match position(&self.info.start)? {
-            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_) => Ok(newest),
+            seek_position::Type::Newest(_) => Ok(newest),
+            seek_position::Type::NextCommit(_) => Ok(newest.saturating_add(1)),
             seek_position::Type::Oldest(_) => Ok(0),
             seek_position::Type::Specified(specified) => Ok(specified.number),
         }
@@ -343,12 +389,21 @@ impl SeekRequest {
     /// Attestations carry no data, unless the block configures the channel.
     fn shape(&self, block: Block) -> Block {
         let attestation = self.info.content_type == SeekContentType::HeaderWithSig as i32;
-        if attestation && !is_config(&block) { Block { data: None, ..block } } else { block }
+        if attestation && !is_config(&block) {
+            Block {
+                data: None,
+                ..block
+            }
+        } else {
+            block
+        }
     }
 }
 
 fn position(position: &Option<SeekPosition>) -> Result<&seek_position::Type, String> {
-    let kind = position.as_ref().and_then(|position| position.r#type.as_ref());
+    let kind = position
+        .as_ref()
+        .and_then(|position| position.r#type.as_ref());
     kind.ok_or_else(|| "seekInfo message with missing start or stop".to_owned())
 }
 
@@ -368,9 +423,19 @@ struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     fn new(session: &'a Session, channel: &'a Channel, seek: &'a SeekRequest) -> Self {
-        let identity = channel.config().msps().deserialize(&seek.signed.identity).ok();
+        let identity = channel
+            .config()
+            .msps()
+            .deserialize(&seek.signed.identity)
+            .ok();
         let expires_at = identity.map(|identity| identity.expires_at());
-        Self { session, channel, seek, checked_at: None, expires_at }
+        Self {
+            session,
+            channel,
+            seek,
+            checked_at: None,
+            expires_at,
+        }
     }
 
     fn check(&mut self) -> Result<(), End> {
@@ -403,7 +468,8 @@ async fn read(channel: &Channel, number: u64) -> Result<Bytes, End> {
     let ledger = channel.ledger().clone();
     let block = tokio::task::spawn_blocking(move || ledger.block_bytes(number)).await;
     match block {
-        Ok(Ok(block)) => Ok(block),
+        Ok(Ok(Some(block))) => Ok(block),
+        Ok(Ok(None)) => Err(End::Status(Code::NotFound)),
         Ok(Err(reason)) => {
             tracing::error!(target: "common.deliver", %reason, "Error reading from channel");
             Err(End::Status(Code::InternalServerError))
@@ -416,6 +482,3 @@ fn bad_request(reason: String) -> End {
     tracing::warn!(target: "common.deliver", "bad deliver request: {reason}");
     End::Status(Code::BadRequest)
 }
-
-#[cfg(test)]
-mod tests;

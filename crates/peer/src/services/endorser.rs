@@ -3,6 +3,7 @@
 //! Chaincodes of users are not executed yet: a proposal to one is answered as by a Fabric peer on
 //! which the chaincode is not installed.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
 use super::proposal::{ProposalError, UnpackedProposal};
+use super::{permits, too_many};
 use crate::access::AccessControl;
 use crate::channel::{Channel, Channels};
 use crate::metrics::Metrics;
@@ -32,30 +34,40 @@ const ERROR: i32 = 500;
 pub struct EndorserService {
     inner: Arc<Inner>,
     permits: Arc<Semaphore>,
-    limit: usize,
+    limit: Option<NonZeroUsize>,
 }
 
 struct Inner {
-    local_msp: Arc<Msp>,
+    local_msp: Msp,
     signer: SigningIdentity,
     channels: Channels,
     access: AccessControl,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
 }
 
 impl EndorserService {
     /// `limit` is the number of proposals that are processed at the same time
     /// (peer.limits.concurrency.endorserService); more are refused, as in Fabric.
     pub fn new(
-        local_msp: Arc<Msp>,
+        local_msp: Msp,
         signer: SigningIdentity,
         channels: Channels,
-        metrics: Arc<Metrics>,
-        limit: usize,
+        metrics: Metrics,
+        limit: Option<NonZeroUsize>,
     ) -> Self {
         let access = AccessControl::new(local_msp.clone());
-        let inner = Arc::new(Inner { local_msp, signer, channels, access, metrics });
-        Self { inner, permits: Arc::new(Semaphore::new(limit)), limit }
+        let inner = Arc::new(Inner {
+            local_msp,
+            signer,
+            channels,
+            access,
+            metrics,
+        });
+        Self {
+            inner,
+            permits: Arc::new(Semaphore::new(permits(limit))),
+            limit,
+        }
     }
 }
 
@@ -66,10 +78,7 @@ impl Endorser for EndorserService {
         request: Request<SignedProposal>,
     ) -> Result<tonic::Response<ProposalResponse>, Status> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            return Err(Status::unknown(format!(
-                "too many requests for /protos.Endorser, exceeding concurrency limit ({})",
-                self.limit
-            )));
+            return Err(too_many("/protos.Endorser", self.limit));
         };
         let inner = self.inner.clone();
         let signed = request.into_inner();
@@ -77,7 +86,9 @@ impl Endorser for EndorserService {
             let _permit = permit;
             inner.process(&signed)
         });
-        let answer = work.await.map_err(|failure| Status::internal(failure.to_string()))?;
+        let answer = work
+            .await
+            .map_err(|failure| Status::internal(failure.to_string()))?;
         answer.map(tonic::Response::new).map_err(Status::unknown)
     }
 }
@@ -86,10 +97,10 @@ impl Inner {
     /// Faults of the proposal itself are errors of the call; faults in processing it are answers
     /// with status 500.
     fn process(&self, signed: &SignedProposal) -> Result<ProposalResponse, String> {
-        self.metrics.endorser.proposals_received.inc();
+        self.metrics.endorser().proposals_received.inc();
         let started = std::time::Instant::now();
         let proposal = UnpackedProposal::open(signed).map_err(|reason| {
-            self.metrics.endorser.proposal_validation_failures.inc();
+            self.metrics.endorser().proposal_validation_failures.inc();
             tracing::warn!(target: "endorser", %reason, "Failed to unpack proposal");
             reason.to_string()
         })?;
@@ -101,33 +112,42 @@ impl Inner {
             },
         };
         self.check(&proposal, channel.as_deref())?;
-        let answer = self.call(&proposal).and_then(|response| self.answer(&proposal, response));
+        let answer = self
+            .call(&proposal)
+            .and_then(|response| self.answer(&proposal, response));
         let answer = answer.unwrap_or_else(failed);
         let endorsed = answer.endorsement.is_some();
         let success = endorsed || proposal.channel_id().is_empty();
         if success {
-            self.metrics.endorser.successful_proposals.inc();
+            self.metrics.endorser().successful_proposals.inc();
         }
-        self.metrics.endorser.observe_duration(
-            proposal.channel_id(),
-            &proposal.chaincode,
-            success,
-            started.elapsed(),
-        );
+        if matches!(proposal.chaincode.as_str(), cscc::NAME | qscc::NAME) {
+            let seconds = started.elapsed().as_secs_f64();
+            let endorser = self.metrics.endorser();
+            endorser.proposal_done(proposal.channel_id(), &proposal.chaincode, success, seconds);
+        }
         Ok(answer)
     }
 
     fn check(&self, proposal: &UnpackedProposal, channel: Option<&Channel>) -> Result<(), String> {
         self.check_creator(proposal, channel).map_err(|reason| {
-            self.metrics.endorser.proposal_validation_failures.inc();
+            self.metrics.endorser().proposal_validation_failures.inc();
             tracing::warn!(target: "endorser", %reason, "Failed to preProcess proposal");
             format!("error validating proposal: {reason}")
         })?;
-        let Some(channel) = channel else { return Ok(()) };
+        let Some(channel) = channel else {
+            return Ok(());
+        };
         let id = &proposal.channel_header.tx_id;
-        if channel.ledger().contains_transaction(id).map_err(|error| error.to_string())? {
+        let known = channel
+            .ledger()
+            .transaction_status(id)
+            .map_err(|error| error.to_string())?;
+        if known.is_some() {
             let creator = hex::encode(&proposal.signature_header.creator);
-            return Err(format!("duplicate transaction found [{id}]. Creator [{creator}]"));
+            return Err(format!(
+                "duplicate transaction found [{id}]. Creator [{creator}]"
+            ));
         }
         Ok(())
     }
@@ -138,12 +158,17 @@ impl Inner {
         channel: Option<&Channel>,
     ) -> Result<(), CreatorError> {
         match channel {
-            None => proposal.validate(&*self.local_msp)?,
+            None => proposal.validate(&self.local_msp)?,
             Some(channel) => proposal.validate(&**channel.config().msps())?,
         }
         let identity = match channel {
-            None => self.local_msp.deserialize(&proposal.signature_header.creator),
-            Some(channel) => channel.config().msps().deserialize(&proposal.signature_header.creator),
+            None => self
+                .local_msp
+                .deserialize(&proposal.signature_header.creator),
+            Some(channel) => channel
+                .config()
+                .msps()
+                .deserialize(&proposal.signature_header.creator),
         };
         match identity {
             Ok(identity) if identity.expires_at() < SystemTime::now() => Err(CreatorError::Expired),
@@ -181,7 +206,11 @@ impl Inner {
         Ok(response)
     }
 
-    fn answer(&self, proposal: &UnpackedProposal, response: Response) -> Result<ProposalResponse, String> {
+    fn answer(
+        &self,
+        proposal: &UnpackedProposal,
+        response: Response,
+    ) -> Result<ProposalResponse, String> {
         if response.status >= ERROR {
             let payload = response_payload(proposal, &response);
             return Ok(ProposalResponse {
@@ -191,7 +220,10 @@ impl Inner {
             });
         }
         if proposal.channel_id().is_empty() || response.status >= ERROR_THRESHOLD {
-            return Ok(ProposalResponse { response: Some(response), ..Default::default() });
+            return Ok(ProposalResponse {
+                response: Some(response),
+                ..Default::default()
+            });
         }
         let payload = response_payload(proposal, &response);
         let endorser = self.signer.serialized().clone();
@@ -203,7 +235,10 @@ impl Inner {
             version: 1,
             response: Some(response),
             payload: payload.into(),
-            endorsement: Some(Endorsement { endorser, signature }),
+            endorsement: Some(Endorsement {
+                endorser,
+                signature,
+            }),
             ..Default::default()
         })
     }
@@ -237,5 +272,8 @@ fn response_payload(proposal: &UnpackedProposal, response: &Response) -> Vec<u8>
 
 fn failed(message: String) -> ProposalResponse {
     tracing::warn!(target: "endorser", error = %message, "Failed to invoke chaincode");
-    ProposalResponse { response: Some(scc::error(message)), ..Default::default() }
+    ProposalResponse {
+        response: Some(scc::error(message)),
+        ..Default::default()
+    }
 }

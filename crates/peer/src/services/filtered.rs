@@ -1,12 +1,14 @@
 //! A block as event listeners see it who may know that transactions happened, not what they did.
 
 use selvedge_protos::Message;
-use selvedge_protos::common::{Block, BlockMetadataIndex, ChannelHeader, Envelope, HeaderType, Payload};
+use selvedge_protos::common::{
+    Block, BlockMetadataIndex, ChannelHeader, Envelope, HeaderType, Payload,
+};
 use selvedge_protos::protos::filtered_transaction::Data;
 use selvedge_protos::protos::{
-    ChaincodeAction, ChaincodeActionPayload, ChaincodeEvent, FilteredBlock, FilteredChaincodeAction,
-    FilteredTransaction, FilteredTransactionActions, ProposalResponsePayload, Transaction,
-    TransactionAction, TxValidationCode,
+    ChaincodeAction, ChaincodeActionPayload, ChaincodeEvent, FilteredBlock,
+    FilteredChaincodeAction, FilteredTransaction, FilteredTransactionActions,
+    ProposalResponsePayload, Transaction, TransactionAction, TxValidationCode,
 };
 use selvedge_protos::{DecodeError, block::metadata_slot};
 
@@ -20,11 +22,18 @@ pub fn filter(block: &Block) -> Result<FilteredBlock, DecodeError> {
     };
     let envelopes = block.data.iter().flat_map(|data| &data.data);
     for (index, bytes) in envelopes.enumerate() {
-        let Ok(envelope) = Envelope::decode(bytes.clone()) else { continue };
+        let Ok(envelope) = Envelope::decode(bytes.clone()) else {
+            continue;
+        };
         let payload = Payload::decode(envelope.payload)?;
-        let Some(header) = payload.header else { continue };
+        let Some(header) = payload.header else {
+            continue;
+        };
         let header = ChannelHeader::decode(header.channel_header)?;
-        let code = verdicts.get(index).copied().map_or(TxValidationCode::NotValidated as i32, i32::from);
+        let code = verdicts
+            .get(index)
+            .copied()
+            .map_or(TxValidationCode::NotValidated as i32, i32::from);
         let data = if header.r#type == HeaderType::EndorserTransaction as i32 {
             let transaction = Transaction::decode(payload.data)?;
             Some(Data::TransactionActions(actions(transaction.actions)?))
@@ -45,14 +54,21 @@ pub fn filter(block: &Block) -> Result<FilteredBlock, DecodeError> {
 fn actions(actions: Vec<TransactionAction>) -> Result<FilteredTransactionActions, DecodeError> {
     let mut chaincode_actions = Vec::new();
     for action in actions {
-        let Some(endorsed) = ChaincodeActionPayload::decode(action.payload)?.action else { continue };
+        let Some(endorsed) = ChaincodeActionPayload::decode(action.payload)?.action else {
+            continue;
+        };
         let response = ProposalResponsePayload::decode(endorsed.proposal_response_payload)?;
         let action = ChaincodeAction::decode(response.extension)?;
         let event = ChaincodeEvent::decode(action.events)?;
         if !event.chaincode_id.is_empty() {
             // The event's own payload stays out.
-            let event = ChaincodeEvent { payload: Default::default(), ..event };
-            chaincode_actions.push(FilteredChaincodeAction { chaincode_event: Some(event) });
+            let event = ChaincodeEvent {
+                payload: Default::default(),
+                ..event
+            };
+            chaincode_actions.push(FilteredChaincodeAction {
+                chaincode_event: Some(event),
+            });
         }
     }
     Ok(FilteredTransactionActions { chaincode_actions })

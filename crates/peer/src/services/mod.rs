@@ -4,3 +4,23 @@ pub mod deliver;
 pub mod endorser;
 mod filtered;
 pub mod proposal;
+
+use std::num::NonZeroUsize;
+
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+/// Permits of a service with a limit on concurrent requests (`peer.limits.concurrency`).
+fn permits(limit: Option<NonZeroUsize>) -> usize {
+    limit.map_or(Semaphore::MAX_PERMITS, |limit| {
+        limit.get().min(Semaphore::MAX_PERMITS)
+    })
+}
+
+/// The refusal of a request beyond the limit, in Fabric's words.
+fn too_many(service: &str, limit: Option<NonZeroUsize>) -> Status {
+    let limit = limit.map_or(0, NonZeroUsize::get);
+    Status::unknown(format!(
+        "too many requests for {service}, exceeding concurrency limit ({limit})"
+    ))
+}

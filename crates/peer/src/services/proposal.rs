@@ -96,15 +96,19 @@ pub struct UnpackedProposal {
 impl UnpackedProposal {
     /// Opens all layers (Fabric: `endorser.UnpackProposal`).
     pub fn open(signed: &SignedProposal) -> Result<Self, ProposalError> {
-        let proposal = Proposal::decode(signed.proposal_bytes.clone()).map_err(layer("Proposal"))?;
+        let proposal =
+            Proposal::decode(signed.proposal_bytes.clone()).map_err(layer("Proposal"))?;
         let header = Header::decode(proposal.header).map_err(layer("Header"))?;
-        let channel_header = ChannelHeader::decode(header.channel_header.clone())
-            .map_err(layer("ChannelHeader"))?;
+        let channel_header =
+            ChannelHeader::decode(header.channel_header.clone()).map_err(layer("ChannelHeader"))?;
         let signature_header = SignatureHeader::decode(header.signature_header.clone())
             .map_err(layer("SignatureHeader"))?;
         let extension = ChaincodeHeaderExtension::decode(channel_header.extension.clone())
             .map_err(layer("ChaincodeHeaderExtension"))?;
-        let chaincode = extension.chaincode_id.ok_or(ProposalError::NoChaincodeId)?.name;
+        let chaincode = extension
+            .chaincode_id
+            .ok_or(ProposalError::NoChaincodeId)?
+            .name;
         if chaincode.is_empty() {
             return Err(ProposalError::EmptyChaincodeName);
         }
@@ -112,9 +116,14 @@ impl UnpackedProposal {
             .map_err(layer("ChaincodeProposalPayload"))?;
         let invocation = ChaincodeInvocationSpec::decode(payload.input.clone())
             .map_err(layer("ChaincodeInvocationSpec"))?;
-        let spec = invocation.chaincode_spec.ok_or(ProposalError::NoChaincodeSpec)?;
+        let spec = invocation
+            .chaincode_spec
+            .ok_or(ProposalError::NoChaincodeSpec)?;
         let input = spec.input.ok_or(ProposalError::NoInput)?;
-        let public = ChaincodeProposalPayload { input: payload.input, ..Default::default() };
+        let public = ChaincodeProposalPayload {
+            input: payload.input,
+            ..Default::default()
+        };
         let hash = sha256_of_parts([
             header.channel_header.as_ref(),
             header.signature_header.as_ref(),
@@ -155,13 +164,15 @@ impl UnpackedProposal {
             tracing::warn!(target: "endorser", %reason, "access denied: identity is not valid");
             return Err(denied());
         }
-        identity.verify(&self.signed.data, &self.signed.signature).map_err(|reason| {
-            tracing::warn!(
-                target: "endorser", %reason,
-                "access denied: creator's signature over the proposal is not valid"
-            );
-            denied()
-        })
+        identity
+            .verify(&self.signed.data, &self.signed.signature)
+            .map_err(|reason| {
+                tracing::warn!(
+                    target: "endorser", %reason,
+                    "access denied: creator's signature over the proposal is not valid"
+                );
+                denied()
+            })
     }
 
     fn check_form(&self) -> Result<(), ProposalError> {

@@ -1,0 +1,176 @@
+//! Blocks from ordering nodes into gossip, for the channels in which this peer leads.
+//!
+//! What is fetched is verified, waits until the channel's ordered buffer has room, and goes to the
+//! gossip core, which puts it in order with what comes by other ways and, where block gossip is on,
+//! passes it on (Fabric: core/deliverservice, `GossipBlockHandler`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use selvedge_channel::{BlockRef, VerifiedBlock};
+use selvedge_gossip::event::Event;
+use selvedge_gossip::types::ChannelId;
+use selvedge_msp::SigningIdentity;
+use selvedge_orderer_client::{
+    AddressOverride, BlockFetcher, ChannelVerifier, FetchOptions, FetchStatus, Mode,
+    OrdererAddresses,
+};
+use selvedge_transport::{ConnectOptions, TlsIdentity};
+use tokio::sync::{mpsc, watch};
+
+use crate::channel::Channel;
+use crate::config::{DeliveryPolicy, PeerConfig};
+use crate::gossip::PeerBlock;
+use crate::tls::{TlsSetupError, read_roots};
+
+/// How the peer reaches ordering nodes, for all channels.
+pub struct Delivery {
+    signer: SigningIdentity,
+    overrides: HashMap<String, AddressOverride>,
+    options: FetchOptions,
+    policy: DeliveryPolicy,
+    block_gossip: bool,
+    /// Blocks beyond the ledger's height that the ordered buffer takes.
+    lookahead: u64,
+    events: mpsc::Sender<Event<PeerBlock>>,
+}
+
+/// The delivery of one channel. It ends when this is dropped.
+pub struct ChannelDelivery {
+    fetcher: BlockFetcher,
+}
+
+impl Delivery {
+    /// Reads the CA files of address overrides.
+    pub fn new(
+        config: &PeerConfig,
+        signer: SigningIdentity,
+        client_identity: Option<TlsIdentity>,
+        events: mpsc::Sender<Event<PeerBlock>>,
+    ) -> Result<Self, TlsSetupError> {
+        let client = &config.delivery_client;
+        let keepalive = config.keepalive.delivery_client;
+        let options = FetchOptions {
+            tls_enabled: config.tls.enabled,
+            tls_identity: client_identity.filter(|_| config.tls.client_auth_required),
+            connect: ConnectOptions {
+                timeout: client.conn_timeout,
+                keepalive_interval: keepalive.interval,
+                keepalive_timeout: keepalive.timeout,
+            },
+            retry_initial: client.minimal_reconnect_interval,
+            retry_max: client.reconnect_backoff_threshold,
+            give_up_after: None,
+            censorship_timeout: client.block_censorship_timeout,
+            max_message: config.max_recv_msg_size,
+            ..FetchOptions::default()
+        };
+        let mut overrides = HashMap::new();
+        for entry in &client.address_overrides {
+            let tls_roots = match &entry.ca_certs_file {
+                Some(path) => read_roots("peer.deliveryclient.addressOverrides", path)?,
+                None => Vec::new(),
+            };
+            overrides.insert(
+                entry.from.clone(),
+                AddressOverride {
+                    to: entry.to.clone(),
+                    tls_roots,
+                },
+            );
+        }
+        let buffer = u64::try_from(config.gossip.state.block_buffer_size).unwrap_or(u64::MAX);
+        Ok(Self {
+            signer,
+            overrides,
+            options,
+            policy: client.policy,
+            block_gossip: client.block_gossip_enabled,
+            lookahead: buffer.max(1).saturating_mul(2),
+            events,
+        })
+    }
+
+    /// Starts to fetch what comes after the ledger's last block.
+    pub fn start(&self, channel: &Arc<Channel>, tip: BlockRef) -> ChannelDelivery {
+        let config = channel.config();
+        let bft = config.is_bft() && self.policy == DeliveryPolicy::Cluster;
+        let mode = if bft { Mode::Bft } else { Mode::Cft };
+        let disseminate = self.block_gossip && !config.is_bft();
+        tracing::info!(
+            target: "deliveryClient", channel = channel.id(),
+            "This peer will retrieve blocks from ordering service {}",
+            if disseminate {
+                "and disseminate to other peers in the organization"
+            } else {
+                "(will not disseminate them to other peers in the organization)"
+            }
+        );
+        let (fetcher, blocks) = BlockFetcher::start(
+            channel.id(),
+            self.signer.clone(),
+            ChannelVerifier::new(config.clone(), tip),
+            OrdererAddresses::from(&*config),
+            self.overrides.clone(),
+            FetchOptions {
+                mode,
+                ..self.options.clone()
+            },
+        );
+        let intake = Intake {
+            id: ChannelId::from(channel.id()),
+            heights: channel.ledger().subscribe(),
+            lookahead: self.lookahead,
+            events: self.events.clone(),
+        };
+        tokio::spawn(intake.run(blocks));
+        ChannelDelivery { fetcher }
+    }
+}
+
+impl ChannelDelivery {
+    /// Follows a change of configuration.
+    pub fn reconfigure(&self, channel: &Channel) {
+        self.fetcher
+            .update(OrdererAddresses::from(&*channel.config()));
+    }
+
+    /// How it is going.
+    pub fn status(&self) -> watch::Receiver<FetchStatus> {
+        self.fetcher.status()
+    }
+
+    /// Ends it in order.
+    pub async fn stop(self) {
+        self.fetcher.stop().await;
+    }
+}
+
+/// From the fetcher to the gossip core, no faster than blocks are committed.
+struct Intake {
+    id: ChannelId,
+    heights: watch::Receiver<u64>,
+    lookahead: u64,
+    events: mpsc::Sender<Event<PeerBlock>>,
+}
+
+impl Intake {
+    async fn run(mut self, mut blocks: mpsc::Receiver<VerifiedBlock>) {
+        while let Some(block) = blocks.recv().await {
+            let (number, lookahead) = (block.number(), self.lookahead);
+            let room = self
+                .heights
+                .wait_for(|height| number < height.saturating_add(lookahead));
+            if room.await.is_err() {
+                return;
+            }
+            let event = Event::BlockFromOrderer {
+                channel: self.id.clone(),
+                block: block.into(),
+            };
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}

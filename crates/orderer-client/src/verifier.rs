@@ -77,6 +77,9 @@ impl ChannelVerifier {
         let mut orderers = None;
         if block.is_config() {
             let config = ChannelConfig::from_block(block.block()).map_err(Refusal::because)?;
+            self.config()
+                .check_successor(&config)
+                .map_err(Refusal::because)?;
             orderers = Some(OrdererAddresses::from(&config));
             self.verifier = Arc::new(BlockVerifier::new(Arc::new(config)));
         }

@@ -33,9 +33,11 @@ pub enum TlsError {
 /// Why a TLS handshake came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// No configured CA issued the other side's certificate.
+    /// No configured CA issued the other side's certificate. Key material that was generated anew
+    /// has CAs of the old names with other keys.
     #[error(
-        "its TLS certificate was issued by an unknown CA; add the CA to the TLS root certificates"
+        "its TLS certificate was issued by an unknown CA (one of the same name with another key \
+         does not count); add the CA to the TLS root certificates"
     )]
     UnknownCa,
     /// Past its end.
@@ -95,7 +97,7 @@ impl HandshakeError {
     fn from_certificate(reason: &CertificateError) -> Self {
         let text = reason.to_string();
         match reason {
-            CertificateError::UnknownIssuer => Self::UnknownCa,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownCa,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 Self::Expired(text)
             }

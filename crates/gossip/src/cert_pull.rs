@@ -286,3 +286,6 @@ fn send<B>(
     let frame = Envelope::unsigned(&message).frame().clone();
     out(Action::Send { to, frame, kind });
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,11 @@ use rand::rngs::StdRng;
 use selvedge_protos::Message as _;
 use selvedge_protos::gossip::gossip_message::Content;
 use selvedge_protos::gossip::{self, GossipMessage};
-use selvedge_protos::msp::SerializedIdentity;
 
 use crate::channel::{ChannelContext, Channels};
 use crate::config::Config;
 use crate::context::{Context, LocalPeer};
 use crate::counters::{Counters, DropReason};
-use crate::crypto::{Crypto, Identity, IdentityFacts, Refusal, SignError, Signer};
 use crate::emitter::{Emission, Emitter};
 use crate::event::{Action, ArrivedBlock, ChannelOrg, ChannelSetup, FrameKind, Notice, Payload};
 use crate::identity::IdentityStore;
@@ -23,43 +21,14 @@ use crate::membership::View;
 use crate::message::{
     self, Envelope, Message, Pull, PullStep, StateInfo, StatePayload, UnverifiedBlock, Verified,
 };
-use crate::testing::start;
-use crate::types::{ChannelId, Clock, Endpoint, OrgId, Peer, PkiId};
+pub(super) use crate::testing::Trusting;
+use crate::testing::{local_peer, start};
+use crate::types::{ChannelId, Clock, OrgId, Peer, PkiId};
 
 pub(super) const CHANNEL: &str = "harbour";
 pub(super) const MY_ORG: &str = "Org1MSP";
 pub(super) const OTHER_ORG: &str = "Org2MSP";
 pub(super) const STRANGERS: &str = "Org9MSP";
-
-pub(super) struct Trusting;
-
-impl Crypto for Trusting {
-    fn validate(&self, serialized: &Bytes) -> Result<IdentityFacts, Refusal> {
-        let identity = SerializedIdentity::decode(serialized.clone())
-            .map_err(|error| Refusal(error.to_string()))?;
-        Ok(IdentityFacts {
-            org: OrgId::new(identity.mspid),
-            expires_at: None,
-        })
-    }
-
-    fn verify(&self, _: &Identity, _: &[u8], _: &[u8]) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn check_reader(&self, _: &Identity, channel_mac: &[u8; 32]) -> Result<(), Refusal> {
-        match channel_mac {
-            [0, ..] => Err(Refusal("no reader".to_owned())),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Signer for Trusting {
-    fn sign(&self, _: &[u8]) -> Result<Bytes, SignError> {
-        Ok(Bytes::from_static(b"signed"))
-    }
-}
 
 /// A block whose bytes say whether it is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,22 +89,6 @@ impl Other {
             &Trusting,
         )
         .unwrap()
-    }
-}
-
-fn local_peer(org: &str, name: &str, external: bool, now: Instant) -> LocalPeer {
-    let serialized = SerializedIdentity {
-        mspid: org.to_owned(),
-        id_bytes: Bytes::copy_from_slice(name.as_bytes()),
-    };
-    let identity = Identity::check(&serialized.encode_to_vec().into(), &Trusting).unwrap();
-    let endpoint = format!("{name}.{org}:7051");
-    LocalPeer {
-        identity,
-        internal_endpoint: Endpoint::from(endpoint.as_str()),
-        external_endpoint: Endpoint::from(if external { endpoint.as_str() } else { "" }),
-        started: now,
-        incarnation: 1_000,
     }
 }
 

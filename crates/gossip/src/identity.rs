@@ -8,6 +8,9 @@
 //! Renewal (a peer that comes back with a new certificate has a new PKI-ID; the old one is purged with its
 //! identity) needs no code of its own here: both are separate entries.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -20,11 +23,17 @@ const USAGE_THRESHOLD: Duration = Duration::from_secs(3600);
 /// How often unused identities are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(360);
 
+/// How long an identity that was revoked is not taken in again: messages that were verified just before
+/// must not bring it back.
+const REVOKED_PAUSE: Duration = Duration::from_secs(10);
+
 /// The identities that a node knows.
 #[derive(Debug)]
 pub struct IdentityStore {
     own: PkiId,
     entries: BTreeMap<PkiId, Entry>,
+    /// Revoked ones, and until when they are refused.
+    revoked: BTreeMap<PkiId, Instant>,
     capacity: usize,
     next_sweep: Instant,
 }
@@ -45,6 +54,8 @@ pub enum Learned {
     Known,
     /// Its certificate has ended.
     Expired,
+    /// It was revoked a moment ago.
+    Revoked,
     /// There is no room.
     Full,
 }
@@ -61,6 +72,7 @@ impl IdentityStore {
         Self {
             own: pki_id,
             entries: BTreeMap::from([(pki_id, entry)]),
+            revoked: BTreeMap::new(),
             capacity,
             next_sweep: now + SWEEP_INTERVAL,
         }
@@ -72,15 +84,19 @@ impl IdentityStore {
             entry.used = now;
             return Learned::Known;
         }
-        let ends = match identity.expires_at() {
-            // Fabric wipes an identity out a millisecond after its end.
-            Some(end) => match clock.instant_of(end.saturating_add(1_000_000), now) {
-                Some(ends) => Some(ends),
-                None if end < clock.unix_nanos(now) => return Learned::Expired,
-                None => None,
-            },
-            None => None,
-        };
+        if self
+            .revoked
+            .get(&identity.pki_id())
+            .is_some_and(|until| now < *until)
+        {
+            return Learned::Revoked;
+        }
+        let end = identity.expires_at();
+        if end.is_some_and(|end| end < clock.unix_nanos(now)) {
+            return Learned::Expired;
+        }
+        // Fabric wipes an identity out a millisecond after its end.
+        let ends = end.and_then(|end| clock.instant_of(end.saturating_add(1_000_000), now));
         if self.entries.len() >= self.capacity {
             return Learned::Full;
         }
@@ -128,12 +144,14 @@ impl IdentityStore {
         }
     }
 
-    /// Removes an identity; our own stays.
-    pub fn remove(&mut self, pki_id: &PkiId) -> Option<Identity> {
-        if *pki_id == self.own {
-            return None;
+    /// Removes an identity that is no longer valid; our own stays. `false`: it is not there.
+    pub fn revoke(&mut self, pki_id: &PkiId, now: Instant) -> bool {
+        if *pki_id == self.own || self.entries.remove(pki_id).is_none() {
+            return false;
         }
-        self.entries.remove(pki_id).map(|entry| entry.identity)
+        self.revoked.retain(|_, until| now < *until);
+        self.revoked.insert(*pki_id, now + REVOKED_PAUSE);
+        true
     }
 
     /// Removes and returns what has ended or was not used for long.

@@ -212,7 +212,11 @@ impl<B: Payload> Gossip<B> {
                     }
                 }
             }
-            Event::IdentityRevoked(peer) => self.purge(&peer, out),
+            Event::IdentityRevoked(peer) => {
+                if self.identities.revoke(&peer, now) {
+                    self.purge(&peer, out);
+                }
+            }
         }
         self.push(now, out);
     }
@@ -355,17 +359,16 @@ impl<B: Payload> Gossip<B> {
         match self.identities.learn(identity, &self.clock, now) {
             Learned::New => out(Action::IdentityLearned(identity.clone())),
             Learned::Known => {}
-            Learned::Expired => self.counters.dropped(DropReason::UnknownIdentity),
+            Learned::Expired | Learned::Revoked => {
+                self.counters.dropped(DropReason::UnknownIdentity);
+            }
             Learned::Full => self.counters.dropped(DropReason::IdentitiesFull),
         }
     }
 
-    /// Has nothing more to do with a peer (Fabric: the purge trigger of the identity mapper).
+    /// Has nothing more to do with a peer whose identity has left the store (Fabric: the purge trigger of
+    /// the identity mapper).
     fn purge(&mut self, peer: &PkiId, out: &mut dyn FnMut(Action<B>)) {
-        if *peer == self.me.pki_id() {
-            return;
-        }
-        self.identities.remove(peer);
         self.membership.purge(peer);
         self.cert_pull.forget(peer);
         self.channels.forget(peer);

@@ -62,6 +62,9 @@ mod setup;
 mod signing;
 mod x509_text;
 
+#[cfg(test)]
+mod tests;
+
 pub use directory::msp_config_from_directory;
 pub use error::{CertificateError, ChainError, MspError, SignatureError};
 pub use identity::{Identity, expires_at, is_well_formed};

@@ -1,0 +1,10 @@
+//! Every rule of an MSP on certificates that are made for it, and the recorded networks.
+
+mod certificates;
+mod folders;
+mod node_ous;
+mod principals;
+mod recorded;
+mod signatures;
+mod support;
+mod validity;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use selvedge_protos::block::header_bytes;
-use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockMetadata, HeaderType};
+use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockMetadata};
 use selvedge_protos::{sha256, sha256_of_parts};
 
-use crate::envelope::{channel_header, check_well_formed};
+use crate::envelope::{channel_header, check_well_formed, config_transaction};
 use crate::error::BlockFault;
 use crate::wire::{Fields, Value, WireError};
 
@@ -164,10 +164,7 @@ impl ReceivedBlock {
     }
 
     pub fn is_config(&self) -> bool {
-        let [envelope] = self.envelopes() else {
-            return false;
-        };
-        channel_header(envelope).is_ok_and(|header| header.header_type == HeaderType::Config as i32)
+        config_transaction(self.envelopes()).is_some()
     }
 
     pub fn check_number(&self, expected: u64) -> Result<(), BlockFault> {
@@ -237,11 +234,11 @@ const MAX_QUOTED: usize = 249;
 fn decode_block(bytes: &Bytes) -> Result<Block, BlockFault> {
     let mut block = Block::default();
     for field in Fields::of(bytes) {
-        let field = field.map_err(malformed("block"))?;
+        let field = field.map_err(BlockFault::malformed("block"))?;
         match (field.number, field.value) {
             (1, Value::Bytes(header)) => {
                 merge_header(block.header.get_or_insert_default(), bytes, header)
-                    .map_err(malformed("block header"))?;
+                    .map_err(BlockFault::malformed("block header"))?;
             }
             (2, Value::Bytes(message)) => {
                 let BlockData { data } = block.data.get_or_insert_default();
@@ -281,7 +278,7 @@ fn append_entries(
     (what, limit): (&'static str, usize),
 ) -> Result<(), BlockFault> {
     for field in Fields::of(message) {
-        let field = field.map_err(malformed(part))?;
+        let field = field.map_err(BlockFault::malformed(part))?;
         if let (1, Value::Bytes(entry)) = (field.number, field.value) {
             if entries.len() == limit {
                 return Err(BlockFault::TooMany { what, limit });
@@ -290,10 +287,6 @@ fn append_entries(
         }
     }
     Ok(())
-}
-
-fn malformed(part: &'static str) -> impl Fn(WireError) -> BlockFault {
-    move |source| BlockFault::Malformed { part, source }
 }
 
 #[cfg(test)]

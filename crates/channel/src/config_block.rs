@@ -4,11 +4,11 @@ use bytes::Bytes;
 use selvedge_protos::Message;
 use selvedge_protos::block::metadata;
 use selvedge_protos::common::{
-    Block, BlockMetadataIndex, Config, ConfigEnvelope, HeaderType, LastConfig, OrdererBlockMetadata,
+    Block, BlockMetadataIndex, Config, ConfigEnvelope, LastConfig, OrdererBlockMetadata,
 };
 
 use crate::config::ConfigError;
-use crate::envelope::{channel_header, payload_data};
+use crate::envelope::{channel_header, config_transaction, payload_data};
 
 /// The configuration that a block holds; `None` if the block is no config block, which is one with
 /// a config transaction and nothing else (Fabric: `protoutil.IsConfigBlock`).
@@ -31,7 +31,6 @@ pub fn last_config_number(block: &Block) -> Result<u64, ConfigError> {
     let signatures = slot(BlockMetadataIndex::Signatures, "metadata slot SIGNATURES")?;
     // Ordering nodes before v1.4.1 used a slot of its own.
     let last_config = if signatures.value.is_empty() {
-        #[allow(deprecated)]
         let own_slot = slot(BlockMetadataIndex::LastConfig, "metadata slot LAST_CONFIG")?;
         LastConfig::decode(own_slot.value).map(Some)
     } else {
@@ -60,11 +59,6 @@ fn config_envelope(block: &Block) -> Result<Option<&Bytes>, ConfigError> {
     let envelopes = block.data.as_ref().map(|data| data.data.as_slice());
     match envelopes.unwrap_or_default() {
         [] => Err(ConfigError::EmptyBlock),
-        [envelope] => {
-            let is_config = channel_header(envelope)
-                .is_ok_and(|header| header.header_type == HeaderType::Config as i32);
-            Ok(is_config.then_some(envelope))
-        }
-        _ => Ok(None),
+        envelopes => Ok(config_transaction(envelopes)),
     }
 }

@@ -7,6 +7,9 @@
 //! their order, each tag in as few bytes as possible and the value as it came
 //! (Fabric: `protoutil.VerifyTransactionsAreWellFormed`).
 
+use bytes::Bytes;
+use selvedge_protos::common::HeaderType;
+
 use crate::wire::{Fields, Value, WireError, check_message, last_bytes, low_32_bits, text};
 
 /// Why an envelope is not well formed.
@@ -97,6 +100,16 @@ pub(crate) fn channel_header(envelope: &[u8]) -> Result<ChannelHeaderView<'_>, H
         .map_err(malformed("payload"))?
         .ok_or(HeaderFault::Missing)?;
     read_channel_header(header).map_err(malformed("channel header"))
+}
+
+/// The config transaction of a config block, which holds that one and nothing else; `None` for other
+/// blocks (Fabric: `protoutil.HasConfigTx`).
+pub(crate) fn config_transaction(envelopes: &[Bytes]) -> Option<&Bytes> {
+    let [envelope] = envelopes else {
+        return None;
+    };
+    let header = channel_header(envelope).ok()?;
+    (header.header_type == HeaderType::Config as i32).then_some(envelope)
 }
 
 /// What stands behind the headers of an envelope.

@@ -134,6 +134,12 @@ pub enum BlockFault {
     Config(#[from] ConfigError),
 }
 
+impl BlockFault {
+    pub(crate) fn malformed(part: &'static str) -> impl Fn(WireError) -> Self {
+        move |source| Self::Malformed { part, source }
+    }
+}
+
 /// A hash as it stands in a foreign header: of any length, shown in hex and shortened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hash(Bytes);

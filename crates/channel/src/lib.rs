@@ -41,8 +41,9 @@
 //!
 //! - the channel is compared for blocks from ordering nodes too, which Fabric leaves to the previous
 //!   hash;
-//! - counts of transactions, metadata slots and signatures are bounded ([`MAX_TRANSACTIONS`],
-//!   [`MAX_METADATA_SLOTS`], [`MAX_SIGNATURES`]) far above what an ordering service makes;
+//! - transactions, metadata slots, signatures and the bytes under them are bounded
+//!   ([`MAX_TRANSACTIONS`], [`MAX_METADATA_SLOTS`], [`MAX_SIGNATURES`], [`MAX_SIGNED_BYTES`]) far above
+//!   what an ordering service makes;
 //! - a configuration with an unsupported capability, or without an application or orderer section,
 //!   is an error, where a Fabric peer panics.
 //!
@@ -66,6 +67,6 @@ pub use config::{
 pub use config_block::{config_from_block, last_config_number};
 pub use envelope::{EnvelopeFault, HeaderFault};
 pub use error::{BlockError, BlockFault, Hash};
-pub use signatures::MAX_SIGNATURES;
+pub use signatures::{MAX_SIGNATURES, MAX_SIGNED_BYTES};
 pub use verifier::{BLOCK_VALIDATION, BlockVerifier};
 pub use wire::WireError;

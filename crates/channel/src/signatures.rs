@@ -15,6 +15,10 @@ use crate::wire::{Fields, Value, WireError, last_bytes, low_32_bits};
 /// the work that a forged block can cause.
 pub const MAX_SIGNATURES: usize = 256;
 
+/// The most bytes that all signatures of a block may cover together. Each covers a copy of the slot's
+/// value, so a forged block could multiply its size.
+pub const MAX_SIGNED_BYTES: usize = 4 << 20;
+
 /// Who the numbered consenters of a BFT ordering service are.
 #[derive(Debug, Default)]
 pub(crate) struct Consenters(BTreeMap<u32, Bytes>);
@@ -53,20 +57,21 @@ pub(crate) fn signed_data(
 ) -> Result<Vec<SignedData>, BlockFault> {
     let (value, signatures) = read_metadata(slot)?;
     let mut signed = Vec::with_capacity(signatures.len());
+    let mut left = MAX_SIGNED_BYTES;
     for signature in signatures {
         let by_number = signature.header.is_empty() && !signature.identifier_header.is_empty();
         let (own_header, identity) = match consenters {
             Some(consenters) if by_number => {
                 let number = read_identifier(signature.identifier_header)
-                    .map_err(malformed("identifier header"))?;
+                    .map_err(BlockFault::malformed("identifier header"))?;
                 let Some(identity) = consenters.identity(number) else {
                     continue;
                 };
                 (signature.identifier_header, identity.clone())
             }
             _ => {
-                let creator =
-                    last_bytes(signature.header, 1).map_err(malformed("signature header"))?;
+                let creator = last_bytes(signature.header, 1)
+                    .map_err(BlockFault::malformed("signature header"))?;
                 (
                     signature.header,
                     slot.slice_ref(creator.unwrap_or_default()),
@@ -74,6 +79,10 @@ pub(crate) fn signed_data(
             }
         };
         let length = value.len() + own_header.len() + header_bytes.len();
+        left = left.checked_sub(length).ok_or(BlockFault::TooMany {
+            what: "bytes under its signatures",
+            limit: MAX_SIGNED_BYTES,
+        })?;
         let mut data = BytesMut::with_capacity(length);
         data.put(value);
         data.put(own_header);
@@ -100,7 +109,7 @@ fn read_metadata(slot: &[u8]) -> Result<(&[u8], Vec<MetadataSignature<'_>>), Blo
     let mut value = &[][..];
     let mut signatures = Vec::new();
     for field in Fields::of(slot) {
-        let field = field.map_err(malformed("metadata slot SIGNATURES"))?;
+        let field = field.map_err(BlockFault::malformed("metadata slot SIGNATURES"))?;
         match (field.number, field.value) {
             (1, Value::Bytes(bytes)) => value = bytes,
             (2, Value::Bytes(_)) if signatures.len() == MAX_SIGNATURES => {
@@ -110,7 +119,8 @@ fn read_metadata(slot: &[u8]) -> Result<(&[u8], Vec<MetadataSignature<'_>>), Blo
                 });
             }
             (2, Value::Bytes(bytes)) => {
-                let signature = read_signature(bytes).map_err(malformed("metadata signature"))?;
+                let signature =
+                    read_signature(bytes).map_err(BlockFault::malformed("metadata signature"))?;
                 signatures.push(signature);
             }
             _ => {}
@@ -142,8 +152,4 @@ fn read_identifier(message: &[u8]) -> Result<u32, WireError> {
         }
     }
     Ok(identifier)
-}
-
-fn malformed(part: &'static str) -> impl Fn(WireError) -> BlockFault {
-    move |source| BlockFault::Malformed { part, source }
 }

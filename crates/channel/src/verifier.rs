@@ -82,7 +82,7 @@ impl BlockVerifier {
     /// it: nothing can verify it. It must be numbered 0, hold a usable configuration, and its data
     /// must match its header.
     pub fn trust_genesis(bytes: Bytes) -> Result<(VerifiedBlock, ChannelConfig), BlockError> {
-        decode("(unknown)", bytes, |block| {
+        decode("(new)", bytes, |block| {
             if block.header.number != 0 {
                 return Err(BlockFault::NotGenesis);
             }

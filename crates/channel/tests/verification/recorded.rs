@@ -52,6 +52,7 @@ fn every_raft_block_is_verified_as_the_configuration_changes() {
     let rest = blocks.split_off(1);
     let mut chain = Chain::join(blocks.remove(0));
     assert!(!chain.verifier.config().is_bft());
+    assert_eq!(last_config_number(chain.tip.block()).unwrap(), 0);
     let config_blocks = check_chain(&mut chain, rest, "raft/expected.json", 0);
     assert_eq!(config_blocks, [41, 83, 134, 137, 139, 152, 157, 160]);
     assert_eq!(chain.tip.number(), 169);

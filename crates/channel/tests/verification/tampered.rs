@@ -3,7 +3,9 @@
 //! the check in question decides.
 
 use bytes::Bytes;
-use selvedge_channel::{BlockFault, BlockVerifier, EnvelopeFault, MAX_SIGNATURES};
+use selvedge_channel::{
+    BlockFault, BlockVerifier, EnvelopeFault, MAX_SIGNATURES, MAX_SIGNED_BYTES,
+};
 use selvedge_protos::Message;
 use selvedge_protos::common::{Block, ChannelHeader, Envelope, Header, HeaderType, Payload};
 
@@ -117,6 +119,12 @@ fn too_many_signatures() {
     set_signatures(&mut block, &metadata);
     assert!(chain.accepts(&block));
     metadata.signatures.push(metadata.signatures[0].clone());
+    set_signatures(&mut block, &metadata);
+    assert_fault!(chain.fault(&block), BlockFault::TooMany { .. });
+
+    // Few bytes more in the block, many more to check.
+    metadata.signatures.truncate(100);
+    metadata.value = vec![7; MAX_SIGNED_BYTES / 50].into();
     set_signatures(&mut block, &metadata);
     assert_fault!(chain.fault(&block), BlockFault::TooMany { .. });
 }
@@ -508,6 +516,26 @@ fn numbers_do_not_count_below_v3_0() {
     )];
     set_signatures(&mut block, &metadata);
     assert_fault!(chain.fault(&block), BlockFault::NotSigned { .. });
+}
+
+#[test]
+fn a_channel_without_block_validation_takes_no_block() {
+    let genesis = decode(read("raft/orderer-blocks/000000.block"));
+    let mut config = config_from_block(&genesis)
+        .unwrap()
+        .unwrap()
+        .config
+        .unwrap();
+    let root = config.channel_group.as_mut().unwrap();
+    let orderer = root.groups.get_mut("Orderer").unwrap();
+    orderer.policies.remove("BlockValidation").unwrap();
+    let config = ChannelConfig::from_config("vectors", config).unwrap();
+    let verifier = BlockVerifier::new(Arc::new(config));
+    let block = read("raft/orderer-blocks/000001.block");
+    assert_fault!(
+        *verifier.verify(block).unwrap_err().fault,
+        BlockFault::NoPolicy { .. }
+    );
 }
 
 #[test]

@@ -24,6 +24,9 @@ mod signature_policy;
 mod signed_data;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::PolicyError;
 pub use manager::{Policy, PolicyManager};
 pub use signature_policy::SignaturePolicy;

@@ -1,0 +1,6 @@
+//! Policies over identities of a recorded network.
+
+mod config;
+mod evaluation;
+mod support;
+mod text;

@@ -69,6 +69,19 @@ pub struct Config {
     pub state: StateConfig,
     /// What bounds memory against hostile peers; not keys of core.yaml.
     pub limits: Limits,
+    /// Whose rules apply where the wire leaves a choice; not a key of core.yaml.
+    pub rules: Rules,
+}
+
+/// Whose rules apply where the wire leaves a choice: when to ask for what is missing, whom to push to,
+/// when a batch leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// This project's; each module lists its differences from Fabric.
+    #[default]
+    Selvedge,
+    /// Fabric's own, for comparisons in simulation.
+    Fabric,
 }
 
 /// `peer.gossip.election`.
@@ -183,6 +196,7 @@ impl Default for Config {
             election: ElectionConfig::default(),
             state: StateConfig::default(),
             limits: Limits::default(),
+            rules: Rules::default(),
         }
     }
 }

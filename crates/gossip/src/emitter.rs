@@ -12,7 +12,7 @@
 use std::mem;
 use std::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Rules};
 use crate::message::Envelope;
 use crate::types::{ChannelId, PkiId};
 
@@ -90,12 +90,23 @@ impl Emitter {
 
     /// The batch that is due at `now`, in the order in which its messages came.
     pub fn take_due(&mut self, config: &Config, now: Instant) -> Vec<Emission> {
-        let window_open = self.window_end.is_some_and(|end| now < end);
-        let full = self.waiting.len() >= config.max_propagation_burst_size.max(1);
-        if self.waiting.is_empty() || (window_open && !full) {
+        if self.waiting.is_empty() {
             return Vec::new();
         }
-        self.window_end = Some(now + config.max_propagation_burst_latency);
+        let latency = config.max_propagation_burst_latency;
+        if config.rules == Rules::Fabric {
+            // On average a message waits half the time between two ticks.
+            self.window_end.get_or_insert(now + latency / 2);
+        }
+        let window_open = self.window_end.is_some_and(|end| now < end);
+        let full = self.waiting.len() >= config.max_propagation_burst_size.max(1);
+        if window_open && !full {
+            return Vec::new();
+        }
+        self.window_end = match config.rules {
+            Rules::Selvedge => Some(now + latency),
+            Rules::Fabric => None,
+        };
         let mut batch = Vec::with_capacity(self.waiting.len());
         for mut waiting in mem::take(&mut self.waiting) {
             waiting.iterations_left -= 1;
@@ -131,5 +142,92 @@ impl Emitter {
 impl Default for Emitter {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use selvedge_protos::gossip::GossipMessage;
+
+    use super::*;
+    use crate::testing::start;
+
+    fn emission(number: u64) -> Emission {
+        Emission {
+            route: Route::Block(ChannelId::from("mychannel"), number),
+            envelope: Envelope::unsigned(&GossipMessage::default()),
+            received_from: None,
+        }
+    }
+
+    fn numbers(batch: &[Emission]) -> Vec<u64> {
+        let number = |emission: &Emission| match emission.route {
+            Route::Block(_, number) => number,
+            _ => unreachable!(),
+        };
+        batch.iter().map(number).collect()
+    }
+
+    const LATENCY: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn the_first_leaves_at_once_and_what_follows_waits_for_the_window() {
+        let (config, now) = (Config::default(), start());
+        let mut emitter = Emitter::new();
+        assert!(emitter.add(emission(1), &config));
+        assert_eq!(numbers(&emitter.take_due(&config, now)), [1]);
+        assert_eq!(emitter.next_deadline(), None);
+
+        assert!(emitter.add(emission(2), &config));
+        assert!(emitter.add(emission(3), &config));
+        assert!(emitter.take_due(&config, now).is_empty());
+        assert_eq!(emitter.next_deadline(), Some(now + LATENCY));
+        assert_eq!(numbers(&emitter.take_due(&config, now + LATENCY)), [2, 3]);
+        assert!(emitter.is_empty());
+    }
+
+    #[test]
+    fn a_full_batch_does_not_wait() {
+        let (config, now) = (Config::default(), start());
+        let mut emitter = Emitter::new();
+        assert!(emitter.add(emission(0), &config));
+        emitter.take_due(&config, now);
+        for number in 1..=10 {
+            assert!(emitter.take_due(&config, now).is_empty());
+            assert!(emitter.add(emission(number), &config));
+        }
+        assert_eq!(emitter.take_due(&config, now).len(), 10);
+    }
+
+    #[test]
+    fn each_message_is_pushed_as_often_as_configured() {
+        let mut config = Config {
+            propagate_iterations: 3,
+            ..Config::default()
+        };
+        let now = start();
+        let mut emitter = Emitter::new();
+        assert!(emitter.add(emission(1), &config));
+        for round in 0..3 {
+            assert_eq!(emitter.take_due(&config, now + LATENCY * round).len(), 1);
+        }
+        assert!(emitter.is_empty());
+
+        config.propagate_iterations = 0;
+        assert!(emitter.add(emission(2), &config));
+        assert!(emitter.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        let mut config = Config::default();
+        config.limits.emitter_queue = 2;
+        let mut emitter = Emitter::new();
+        assert!(emitter.add(emission(1), &config));
+        assert!(emitter.add(emission(2), &config));
+        assert!(!emitter.add(emission(3), &config));
+        assert_eq!(emitter.len(), 2);
     }
 }

@@ -33,35 +33,6 @@ struct World {
     sent: Vec<(PkiId, GossipMessage)>,
 }
 
-/// Lets the machine act with a context around the rest of the world.
-macro_rules! act {
-    ($world:ident, $call:expr) => {{
-        let clock = Clock::new($world.now, 1_000);
-        let mut emitter = Emitter::new();
-        let mut ctx = Context {
-            now: $world.now,
-            clock: &clock,
-            config: &$world.config,
-            me: &$world.me,
-            signer: &Trusting,
-            rng: &mut $world.rng,
-            identities: &$world.identities,
-            emitter: &mut emitter,
-            counters: &mut $world.counters,
-        };
-        let sent = &mut $world.sent;
-        let mut out = |action: Action<()>| match action {
-            Action::Send { to, frame, .. } => {
-                let envelope = Envelope::from_frame(frame).unwrap();
-                let message = GossipMessage::decode(envelope.payload().clone()).unwrap();
-                sent.push((to.pki_id, message));
-            }
-            other => panic!("unexpected {other:?}"),
-        };
-        $call(&mut $world.cert_pull, &mut ctx, &$world.view, &mut out)
-    }};
-}
-
 type Out<'a> = &'a mut dyn FnMut(Action<()>);
 
 impl World {
@@ -84,14 +55,38 @@ impl World {
             me,
             config,
         };
-        let own = act!(world, |_: &mut CertPull,
-                               ctx: &mut Context<'_>,
-                               _: &View,
-                               _: Out<'_>| {
-            CertPull::new(ctx)
-        });
-        world.cert_pull = own;
+        world.act(|it, ctx, _, _| *it = CertPull::new(ctx));
         world
+    }
+
+    /// Lets the machine act with a context around the rest of the world.
+    fn act<T>(
+        &mut self,
+        act: impl FnOnce(&mut CertPull, &mut Context<'_>, &View, Out<'_>) -> T,
+    ) -> T {
+        let clock = Clock::new(self.now, 1_000);
+        let mut emitter = Emitter::new();
+        let mut ctx = Context {
+            now: self.now,
+            clock: &clock,
+            config: &self.config,
+            me: &self.me,
+            signer: &Trusting,
+            rng: &mut self.rng,
+            identities: &self.identities,
+            emitter: &mut emitter,
+            counters: &mut self.counters,
+        };
+        let sent = &mut self.sent;
+        let mut out = |action: Action<()>| match action {
+            Action::Send { to, frame, .. } => {
+                let envelope = Envelope::from_frame(frame).unwrap();
+                let message = GossipMessage::decode(envelope.payload().clone()).unwrap();
+                sent.push((to.pki_id, message));
+            }
+            other => panic!("unexpected {other:?}"),
+        };
+        act(&mut self.cert_pull, &mut ctx, &self.view, &mut out)
     }
 
     fn peer(&mut self, org: &str, name: &str, external: bool) -> LocalPeer {
@@ -119,12 +114,7 @@ impl World {
     ) -> BTreeSet<PkiId> {
         let from = from.pki_id();
         let pull = Pull { nonce, step };
-        let learned = act!(self, |it: &mut CertPull,
-                                  ctx: &mut Context<'_>,
-                                  view: &View,
-                                  out: Out<'_>| {
-            it.handle(from, pull, ctx, view, out)
-        });
+        let learned = self.act(|it, ctx, view, out| it.handle(from, pull, ctx, view, out));
         learned
             .into_iter()
             .map(|identity| identity.pki_id)
@@ -133,12 +123,7 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        act!(self, |it: &mut CertPull,
-                    ctx: &mut Context<'_>,
-                    view: &View,
-                    out: Out<'_>| {
-            it.wake(ctx, view, out);
-        });
+        self.act(|it, ctx, view, out| it.wake(ctx, view, out));
     }
 
     /// The identities in the only message that was sent.

@@ -7,9 +7,11 @@ use selvedge_protos::gossip::{DataMessage, Payload as WirePayload};
 
 use super::arriving::Arrived;
 use super::{Channel, ChannelContext};
+use crate::config::Rules;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
 use crate::event::{Action, Arrival, ArrivedBlock, Payload};
+use crate::membership::Member;
 use crate::message::{Envelope, UnverifiedBlock, gossip_message};
 use crate::ordered_buffer::{Demand, Inserted};
 use crate::types::{Peer, PkiId};
@@ -170,17 +172,23 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) -> Vec<Peer> {
         let (identities, me) = (c.ctx.identities, c.ctx.me);
-        let wants = |peer: PkiId| {
+        let lacks = |peer: &PkiId, height: u64| match c.ctx.config.rules {
+            Rules::Selvedge => {
+                let known = height > number || self.blocks.is_held_by(number, peer);
+                !known && Some(*peer) != received_from
+            }
+            Rules::Fabric => true,
+        };
+        let wants = |member: &Member| {
+            let peer = member.pki_id();
             let info = self.state_infos.present(&peer);
             identities.org(&peer) == Some(me.org())
-                && info.is_some_and(|info| info.ledger_height <= number)
-                && Some(peer) != received_from
-                && !self.blocks.is_held_by(number, &peer)
+                && info.is_some_and(|info| lacks(&peer, info.ledger_height))
         };
-        let chosen = c
-            .view
-            .select(count, c.ctx.rng, |member| wants(member.pki_id()));
-        let peers: Vec<Peer> = chosen.into_iter().map(|member| member.peer()).collect();
+        let chosen = c.view.select(count, c.ctx.rng, wants);
+        let mut peers: Vec<Peer> = chosen.into_iter().map(Member::peer).collect();
+        // Where the sender was not left out before, as in Fabric, it is now.
+        peers.retain(|peer| Some(peer.pki_id) != received_from);
         for peer in &peers {
             self.blocks.held_by(number, peer.pki_id);
         }

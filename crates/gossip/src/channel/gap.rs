@@ -23,6 +23,7 @@ use selvedge_protos::gossip::RemoteStateRequest;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 
 use super::{Channel, ChannelContext, Standing, due};
+use crate::config::Rules;
 use crate::counters::DropReason;
 use crate::event::{Action, Arrival, ArrivedBlock, FrameKind, Payload};
 use crate::membership::Member;
@@ -67,7 +68,15 @@ impl<B: Payload> Channel<B> {
             self.catching_up = false;
             return;
         };
-        let first_attempt = now + patience;
+        if c.ctx.config.rules == Rules::Selvedge {
+            self.note_gap(number, now + patience);
+        }
+        if self.catching_up {
+            self.request_ranges(c);
+        }
+    }
+
+    fn note_gap(&mut self, number: u64, first_attempt: Instant) {
         match &mut self.gap {
             Some(gap) if gap.number == number => {
                 if gap.attempts == 0 {
@@ -82,9 +91,6 @@ impl<B: Payload> Channel<B> {
                     asked: None,
                 });
             }
-        }
-        if self.catching_up {
-            self.request_ranges(c);
         }
     }
 
@@ -124,7 +130,7 @@ impl<B: Payload> Channel<B> {
             now,
         );
         self.review_gap(c);
-        if check && self.gap.is_some() {
+        if check && self.first_missing(now).is_some() {
             self.request_ranges(c);
         }
         if self.gap.as_ref().is_some_and(|gap| now >= gap.next_attempt) {

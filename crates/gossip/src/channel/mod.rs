@@ -172,7 +172,7 @@ impl<B: Payload> Channel<B> {
             buffer: OrderedBuffer::new(setup.height, Limits::for_block_buffer_size(buffer_size)),
             initiator: Initiator::new(timing, exchanges, ctx.now),
             responder: Responder::new(&timing),
-            requester: Requester::new(&config.state),
+            requester: Requester::new(config),
             server: Server::default(),
             backoff: Backoff::default(),
             gap: None,

@@ -24,7 +24,7 @@
 //! - **No waiting for slow peers.** Fabric collects digests for `digestWaitTime` (1 s) and then sends
 //!   its requests. A Go peer answers a hello within a millisecond and takes the request at any time
 //!   until `requestWaitTime`, so items are requested as soon as the first digest names them.
-//!   [`Timing::collect_digests`] restores Fabric's rule, for comparisons.
+//!   [`Timing::collect_digests`] restores Fabric's rule.
 //! - **A second source.** An item that was requested and did not come within a quarter of
 //!   `responseWaitTime` is requested from another peer whose digest named it. Until then each item is
 //!   asked of one peer only, as in Fabric.
@@ -46,7 +46,7 @@ pub use initiator::{Initiator, Request};
 pub(crate) use messages::encode;
 pub use responder::Responder;
 
-use crate::config::Config;
+use crate::config::{Config, Rules};
 
 /// The four timers of core.yaml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Timing {
             digest_wait: config.digest_wait_time,
             request_wait: config.request_wait_time,
             response_wait: config.response_wait_time,
-            collect_digests: false,
+            collect_digests: config.rules == Rules::Fabric,
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::config::StateConfig;
+use crate::config::{Config, Rules};
 use crate::counters::DropReason;
 use crate::types::PkiId;
 
@@ -39,16 +39,21 @@ struct UnderWay {
 #[derive(Debug)]
 pub struct Requester {
     batch_size: u64,
-    response_timeout: std::time::Duration,
+    response_timeout: Duration,
+    max_requests: usize,
     under_way: BTreeMap<u64, UnderWay>,
 }
 
 impl Requester {
     /// Nothing is under way.
-    pub fn new(config: &StateConfig) -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
-            batch_size: config.batch_size,
-            response_timeout: config.response_timeout,
+            batch_size: config.state.batch_size,
+            response_timeout: config.state.response_timeout,
+            max_requests: match config.rules {
+                Rules::Selvedge => MAX_REQUESTS,
+                Rules::Fabric => 1,
+            },
             under_way: BTreeMap::new(),
         }
     }
@@ -77,7 +82,7 @@ impl Requester {
     ) -> Vec<StateRequest> {
         let mut requests = Vec::new();
         for range in ranges(wanted, self.batch_size) {
-            if self.under_way.len() >= MAX_REQUESTS {
+            if self.under_way.len() >= self.max_requests {
                 break;
             }
             let Some((to, height)) = self.choose(*range.start(), *range.end(), sources, rng) else {
@@ -195,7 +200,7 @@ mod tests {
     }
 
     fn requester() -> Requester {
-        Requester::new(&StateConfig::default())
+        Requester::new(&Config::default())
     }
 
     #[test]
@@ -254,7 +259,7 @@ mod tests {
         let mut requester = requester();
         let now = start();
         requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
-        let timeout = StateConfig::default().response_timeout;
+        let timeout = Config::default().state.response_timeout;
         assert_eq!(requester.next_deadline(), Some(now + timeout));
         assert!(requester.expire(now + timeout / 2).is_empty());
         assert_eq!(requester.expire(now + timeout), [peer(1)]);

@@ -98,7 +98,7 @@ peer:
       deliverService: 2500
       gatewayService: 500
 vm:
-  endpoint: \"\"
+  endpoint: unix:///var/run/docker.sock
 chaincode:
   mode: net
   startuptimeout: 300s
@@ -110,6 +110,9 @@ chaincode:
     lscc: enable
     qscc: enable
   externalBuilders: []
+  logging:
+    level: info
+    shim: warning
 ledger:
   state:
     stateDatabase: goleveldb
@@ -121,8 +124,6 @@ ledger:
     collElgProcDbBatchesInterval: 1000
     deprioritizedDataReconcilerInterval: 60m
     purgeInterval: 100
-  snapshots:
-    rootDir: data/snapshots
 operations:
   listenAddress: {operations}
   tls:

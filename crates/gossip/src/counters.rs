@@ -21,6 +21,8 @@ pub enum DropReason {
     AskerMismatch,
     /// From a peer that must not ask this.
     NotEligible,
+    /// Asked more often than it is answered.
+    TooOften,
     /// Membership is full.
     MembershipFull,
     /// The identity store is full.

@@ -19,10 +19,14 @@
 //!
 //! - [`types`], [`config`], [`crypto`], [`event`]: the words that everything is said in.
 //! - [`message`]: from bytes to verified messages. The core takes nothing else from other peers.
-//! - [`identity`]: PKI-ID to identity.
-//! - [`membership`]: who is alive; bootstrap and anchor peers.
-//! - [`message_store`]: the newest message of each author.
+//! - [`node`]: all of the following behind one interface, and who gets what is pushed.
+//! - [`identity`]: PKI-ID to identity; [`cert_pull`]: how identities spread.
+//! - [`membership`]: who is alive; bootstrap and anchor peers; what other organisations may know.
+//! - [`channel`]: who is in a channel, and how its blocks get here and onward; with [`ordered_buffer`], the
+//!   blocks that wait for an earlier one, and [`state_transfer`], ranges of blocks from one peer.
+//! - [`pull`]: hello, digest, request, update; used for identities and blocks.
 //! - [`emitter`]: what is pushed, in batches; who gets it is decided when a batch leaves.
+//! - [`message_store`]: the newest message of each author.
 //! - [`context`]: what a state machine may use while it handles an event.
 //! - [`counters`]: nothing is dropped without being counted here.
 //!

@@ -350,6 +350,38 @@ fn membership_is_told_to_the_asker_alone() {
 }
 
 #[test]
+fn a_flood_of_membership_requests_is_answered_a_few_times() {
+    let mut network = Network::new(39, &peers("Org1", 4), |_| {});
+    assert!(network.run_until(20 * SECOND, everybody));
+    network.run(SECOND * 2);
+    let about_1 = network.nodes[0]
+        .gossip
+        .members()
+        .get(&network.id(1))
+        .unwrap()
+        .message()
+        .clone();
+    let content = Content::MemReq(MembershipRequest {
+        self_information: Some(about_1.envelope().proto().clone()),
+        known: Vec::new(),
+    });
+    let request = Envelope::unsigned(&gossip_message(Tag::Empty, None, 5, content));
+    let answers = |network: &Network| network.sent[&FrameKind::MembershipResponse];
+    let before = answers(&network);
+    for _ in 0..100 {
+        network.frame(1, 0, request.frame().clone());
+    }
+    assert!(answers(&network) <= before + 5);
+    let counters = network.nodes[0].gossip.counters();
+    assert!(counters.drops_of(DropReason::TooOften) >= 95);
+    // It is not held against the peer for long.
+    network.run(SECOND);
+    let before = answers(&network);
+    network.frame(1, 0, request.frame().clone());
+    assert_eq!(answers(&network), before + 1);
+}
+
+#[test]
 fn a_foreign_peer_without_external_endpoint_is_cut_off_when_it_asks() {
     let mut network = Network::new(41, &two_orgs(), |_| {});
     network.join_all(CHANNEL);

@@ -20,23 +20,22 @@
 //! - When membership is full, the member that is dead for longest makes room; while all are alive new ones
 //!   are refused and counted. Go has no bound.
 
+mod answers;
 mod connect;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use selvedge_protos::gossip::gossip_message::{Content, Tag};
-use selvedge_protos::gossip::{Envelope as WireEnvelope, MembershipRequest, MembershipResponse};
-
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
-use crate::event::{Action, DialOutcome, DialPurpose, FrameKind, Notice};
-use crate::message::{Alive, Envelope, Verified, gossip_message, own_alive};
+use crate::event::{Action, DialOutcome, DialPurpose, Notice};
+use crate::message::{Alive, Verified, own_alive};
 use crate::message_store::{MessageStore, Outcome};
 use crate::types::{Endpoint, OrgId, Peer, PeerTime, PkiId};
 
+use answers::{Pace, request_to};
 use connect::Connects;
 pub use view::{Member, View};
 
@@ -52,6 +51,7 @@ pub struct Membership {
     sequence: u64,
     own: Option<Verified<Alive>>,
     connects: Connects,
+    pace: Pace,
     /// Bootstrap and anchor endpoints: who listens there is never forgotten.
     kept: BTreeSet<Endpoint>,
     timers: Timers,
@@ -79,6 +79,7 @@ impl Membership {
             sequence: 0,
             own: None,
             connects: Connects::default(),
+            pace: Pace::default(),
             kept: config.bootstrap.iter().cloned().collect(),
             timers: Timers {
                 send_alive: ctx.now + config.alive_time_interval,
@@ -155,69 +156,6 @@ impl Membership {
             self.passed_on.insert(author, time);
             ctx.emit(emission);
         }
-    }
-
-    /// A peer asks whom we know. `asker` was made by the peer at the other end; the node has checked that.
-    pub fn handle_request<B>(
-        &mut self,
-        nonce: u64,
-        asker: Verified<Alive>,
-        ctx: &mut Context<'_>,
-        out: &mut dyn FnMut(Action<B>),
-    ) {
-        if asker.pki_id == ctx.me.pki_id() {
-            ctx.dropped(DropReason::OwnMessage);
-            return;
-        }
-        let to = Peer {
-            pki_id: asker.pki_id,
-            endpoint: match &asker.internal_endpoint {
-                Some(endpoint) if !endpoint.is_empty() => endpoint.clone(),
-                _ => asker.endpoint.clone(),
-            },
-        };
-        let asker_endpoint = asker.endpoint.clone();
-        let asker_org = asker.author().org().clone();
-        self.learn_alive(asker, ctx, out);
-        let Some(own) = self.own_for_answers(ctx) else {
-            return;
-        };
-        let disclosure = Disclosure {
-            to_org: &asker_org,
-            to_has_endpoint: !asker_endpoint.is_empty(),
-            my_org: ctx.me.org(),
-        };
-        if !disclosure.permits(&own) {
-            out(Action::Disconnect {
-                peer: to.pki_id,
-                reason: "it must not know of us, yet asked for our membership",
-            });
-            ctx.dropped(DropReason::NotEligible);
-            return;
-        }
-        let disclosed = |message: &Verified<Alive>| -> Option<WireEnvelope> {
-            disclosure
-                .permits(message)
-                .then(|| disclosure.envelope(message).proto().clone())
-        };
-        let mut alive: Vec<WireEnvelope> = self
-            .view
-            .alive()
-            .filter_map(|member| disclosed(member.message()))
-            .collect();
-        alive.extend(disclosed(&own));
-        let dead = self
-            .view
-            .dead()
-            .filter_map(|member| disclosed(member.message()))
-            .collect();
-        let content = Content::MemRes(MembershipResponse { alive, dead });
-        let response = Envelope::unsigned(&gossip_message(Tag::Empty, None, nonce, content));
-        out(Action::Send {
-            to,
-            frame: response.frame().clone(),
-            kind: FrameKind::MembershipResponse,
-        });
     }
 
     /// A peer tells whom it knows.
@@ -537,50 +475,6 @@ impl Membership {
     ) {
         if let Some(own) = self.next_own(ctx) {
             out(request_to(peer.clone(), &own, org == ctx.me.org(), nonce));
-        }
-    }
-}
-
-/// A membership request; its secret goes to our own organisation only.
-fn request_to<B>(to: Peer, own: &Verified<Alive>, same_org: bool, nonce: u64) -> Action<B> {
-    let own = if same_org {
-        own.envelope().clone()
-    } else {
-        own.envelope().without_secret()
-    };
-    let content = Content::MemReq(MembershipRequest {
-        self_information: Some(own.proto().clone()),
-        known: Vec::new(),
-    });
-    let request = Envelope::unsigned(&gossip_message(Tag::Empty, None, nonce, content));
-    Action::Send {
-        to,
-        frame: request.frame().clone(),
-        kind: FrameKind::MembershipRequest,
-    }
-}
-
-/// What a peer may know of others.
-struct Disclosure<'a> {
-    to_org: &'a OrgId,
-    to_has_endpoint: bool,
-    my_org: &'a OrgId,
-}
-
-impl Disclosure<'_> {
-    fn permits(&self, message: &Verified<Alive>) -> bool {
-        let org = message.author().org();
-        if org == self.to_org {
-            return true;
-        }
-        org == self.my_org && !message.endpoint.is_empty() && self.to_has_endpoint
-    }
-
-    fn envelope(&self, message: &Verified<Alive>) -> Envelope {
-        if self.to_org == self.my_org {
-            message.envelope().clone()
-        } else {
-            message.envelope().without_secret()
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Who is there: the part of membership that others read.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 

@@ -53,6 +53,13 @@ impl<T> Verified<T> {
         }
     }
 
+    /// Another content under the same signature, for tests of what does not look at it.
+    #[cfg(test)]
+    pub(crate) fn altered(mut self, alter: impl FnOnce(&mut T)) -> Self {
+        alter(&mut self.content);
+        self
+    }
+
     /// The envelope that carried it, to be stored, forwarded and nested.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope

@@ -11,6 +11,8 @@
 //!
 //! where `bytes` is a varint length followed by that many bytes.
 
+use std::io::{self, Write};
+
 use bytes::{Buf, Bytes};
 use selvedge_protos::common::{
     Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Payload, SignatureHeader,
@@ -42,54 +44,83 @@ pub(crate) enum FormatError {
     TrailingBytes(usize),
 }
 
-/// Appends the record of a block to `out` and says where its envelopes lie.
-pub(crate) fn write_record(
-    header: &BlockHeader,
-    data: &BlockData,
-    metadata: Option<&BlockMetadata>,
-    out: &mut Vec<u8>,
-) -> Vec<EnvelopeSpan> {
-    let slots = metadata.map_or(&[][..], |metadata| &metadata.metadata);
-    let length = block_length(header, data, slots);
-    let start = out.len();
-    out.reserve(length + MAX_VARINT_LENGTH);
-
-    write_varint(length as u64, out);
-    write_varint(header.number, out);
-    write_bytes(&header.data_hash, out);
-    write_bytes(&header.previous_hash, out);
-    write_varint(data.data.len() as u64, out);
-    let spans = data
-        .data
-        .iter()
-        .map(|envelope| {
-            let offset = out.len() - start;
-            write_bytes(envelope, out);
-            EnvelopeSpan {
-                offset: offset as u64,
-                length: (out.len() - start - offset) as u64,
-            }
-        })
-        .collect();
-    write_varint(slots.len() as u64, out);
-    for slot in slots {
-        write_bytes(slot, out);
-    }
-    spans
+/// A block as it is going to lie in a file.
+pub(crate) struct Record<'a> {
+    header: &'a BlockHeader,
+    envelopes: &'a [Bytes],
+    slots: &'a [Bytes],
+    /// Of the block, without the length prefix.
+    block_length: u64,
 }
 
-fn block_length(header: &BlockHeader, data: &BlockData, slots: &[Bytes]) -> usize {
-    let lists = [&data.data[..], slots];
+impl<'a> Record<'a> {
+    pub(crate) fn new(
+        header: &'a BlockHeader,
+        data: &'a BlockData,
+        metadata: Option<&'a BlockMetadata>,
+    ) -> Self {
+        let envelopes = &data.data[..];
+        let slots = metadata.map_or(&[][..], |metadata| &metadata.metadata);
+        Self {
+            header,
+            envelopes,
+            slots,
+            block_length: header_length(header) + list_length(envelopes) + list_length(slots),
+        }
+    }
+
+    /// The length of the whole record in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        varint_length(self.block_length) + self.block_length
+    }
+
+    /// Where the envelopes lie in the record.
+    pub(crate) fn spans(&self) -> Vec<EnvelopeSpan> {
+        let mut offset = varint_length(self.block_length)
+            + header_length(self.header)
+            + varint_length(self.envelopes.len() as u64);
+        let mut span = |envelope: &Bytes| {
+            let length = bytes_length(envelope);
+            offset += length;
+            EnvelopeSpan {
+                offset: offset - length,
+                length,
+            }
+        };
+        self.envelopes.iter().map(&mut span).collect()
+    }
+
+    /// Writes the record piece by piece; the pieces are small.
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut lengths = Vec::with_capacity(128);
+        push_varint(self.block_length, &mut lengths);
+        push_varint(self.header.number, &mut lengths);
+        for hash in [&self.header.data_hash, &self.header.previous_hash] {
+            push_varint(hash.len() as u64, &mut lengths);
+            lengths.extend_from_slice(hash);
+        }
+        for list in [self.envelopes, self.slots] {
+            push_varint(list.len() as u64, &mut lengths);
+            for item in list {
+                push_varint(item.len() as u64, &mut lengths);
+                out.write_all(&lengths)?;
+                out.write_all(item)?;
+                lengths.clear();
+            }
+        }
+        out.write_all(&lengths)
+    }
+}
+
+fn header_length(header: &BlockHeader) -> u64 {
     varint_length(header.number)
         + bytes_length(&header.data_hash)
         + bytes_length(&header.previous_hash)
-        + lists
-            .iter()
-            .map(|list| {
-                varint_length(list.len() as u64)
-                    + list.iter().map(|item| bytes_length(item)).sum::<usize>()
-            })
-            .sum::<usize>()
+}
+
+fn list_length(list: &[Bytes]) -> u64 {
+    let items: u64 = list.iter().map(bytes_length).sum();
+    varint_length(list.len() as u64) + items
 }
 
 /// Reads the block of a record; `bytes` is the record without its length prefix, which was
@@ -187,7 +218,8 @@ fn try_transaction_id(envelope: Bytes) -> Option<String> {
     Some(envelope::transaction_id(&nonce, &creator))
 }
 
-pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+/// Appends `value` as a protobuf varint.
+pub(crate) fn push_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -195,17 +227,13 @@ pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    write_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
+fn varint_length(value: u64) -> u64 {
+    u64::from((64 - (value | 1).leading_zeros()).div_ceil(7))
 }
 
-pub(crate) fn varint_length(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-fn bytes_length(bytes: &[u8]) -> usize {
-    varint_length(bytes.len() as u64) + bytes.len()
+fn bytes_length(bytes: &Bytes) -> u64 {
+    let length = bytes.len() as u64;
+    varint_length(length) + length
 }
 
 /// Reads a varint of at most 64 bits.

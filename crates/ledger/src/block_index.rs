@@ -12,7 +12,7 @@ use selvedge_protos::common::{Block, BlockMetadataIndex};
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_protos::{block::metadata_slot, sha256};
 
-use crate::block_format::{EnvelopeSpan, FormatError, read_varint, transaction_id, write_varint};
+use crate::block_format::{EnvelopeSpan, FormatError, push_varint, read_varint, transaction_id};
 use crate::store::{Batch, Durability, Store, StoreError, Table};
 
 const FORMAT_KEY: &[u8] = b"format";
@@ -84,9 +84,12 @@ impl BlockIndex {
         Ok(index)
     }
 
-    /// Removes every entry.
+    /// Removes every entry, if there are any: an empty store is not made to note a removal.
     pub(crate) fn clear(&self) -> Result<(), IndexError> {
-        self.store.clear()?;
+        let is_empty = |table: &Table| self.store.range(*table, &[], None).next().is_none();
+        if !Table::ALL.iter().all(is_empty) {
+            self.store.clear()?;
+        }
         let mut batch = Batch::default();
         batch.put(Table::Meta, FORMAT_KEY, FORMAT);
         Ok(self.store.commit(batch, Durability::Process)?)
@@ -192,13 +195,13 @@ fn id_key(id: &str) -> Vec<u8> {
 /// Envelopes follow one another, so the place of the first and their lengths say it all.
 fn encode_block(entry: &BlockEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 3 * entry.spans.len());
-    write_varint(u64::from(entry.place.file), &mut out);
-    write_varint(entry.place.offset, &mut out);
-    write_varint(entry.place.length, &mut out);
+    push_varint(u64::from(entry.place.file), &mut out);
+    push_varint(entry.place.offset, &mut out);
+    push_varint(entry.place.length, &mut out);
     out.extend_from_slice(&entry.header_hash);
-    write_varint(entry.spans.first().map_or(0, |span| span.offset), &mut out);
+    push_varint(entry.spans.first().map_or(0, |span| span.offset), &mut out);
     for span in &entry.spans {
-        write_varint(span.length, &mut out);
+        push_varint(span.length, &mut out);
     }
     out
 }
@@ -237,8 +240,8 @@ fn decode_block(mut value: Bytes) -> Result<BlockEntry, FormatError> {
 fn encode_transaction(entry: TransactionEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(12);
     out.push(entry.code);
-    write_varint(entry.block, &mut out);
-    write_varint(entry.index, &mut out);
+    push_varint(entry.block, &mut out);
+    push_varint(entry.index, &mut out);
     out
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
-use crate::block_format::{transaction_id, write_record};
+use crate::block_format::{Record, transaction_id};
 use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries, TransactionEntry};
 use crate::disk::{Disk, SystemDisk};
 use crate::recent_blocks::RecentBlocks;
@@ -25,8 +25,8 @@ use crate::writer::Writer;
 pub struct Options {
     /// A block file takes no further block beyond this length. Fabric's is 64 MiB, fixed.
     pub max_file_bytes: u64,
-    /// Memory for the last blocks of a channel.
-    pub recent_blocks_bytes: usize,
+    /// Memory for the last blocks of a channel, which share the bytes of those that were appended.
+    pub recent_blocks_bytes: u64,
     /// Told while an index is built from block files.
     pub rebuild_observer: Option<RebuildObserver>,
 }
@@ -212,7 +212,10 @@ impl BlockStore {
         };
         if let Err(error) = inner.write(writer, &blocks) {
             tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
-            *state = WriterState::Poisoned(error.to_string());
+            let poisoned = WriterState::Poisoned(error.to_string());
+            if let WriterState::Ready(writer) = std::mem::replace(&mut *state, poisoned) {
+                writer.abandon();
+            }
             return Err(error);
         }
         inner.remember(&blocks);
@@ -241,6 +244,10 @@ impl BlockStore {
     /// (unknown ones) are not.
     pub fn block(&self, number: u64) -> Result<Option<Block>, LedgerError> {
         let inner = &*self.inner;
+        let recent = inner.recent.lock().get(number);
+        if recent.is_some() {
+            return Ok(recent);
+        }
         let Some(entry) = inner.entry(number)? else {
             return Ok(None);
         };
@@ -249,10 +256,6 @@ impl BlockStore {
 
     /// A block in the canonical encoding of `common.Block`.
     pub fn block_bytes(&self, number: u64) -> Result<Option<Bytes>, LedgerError> {
-        let recent = self.inner.recent.lock().get(number);
-        if recent.is_some() {
-            return Ok(recent);
-        }
         let block = self.block(number)?;
         Ok(block.map(|block| block.encode_to_vec().into()))
     }
@@ -406,17 +409,13 @@ impl Inner {
 
     /// Block files first and synced, then the index.
     fn write(&self, writer: &mut Writer, blocks: &[NextBlock<'_>]) -> Result<(), LedgerError> {
-        let mut record = Vec::new();
         let mut entries = Vec::with_capacity(blocks.len());
         for next in blocks {
-            record.clear();
-            let metadata = next.block.metadata.as_ref();
-            let spans = write_record(next.header, next.data, metadata, &mut record);
-            let place = writer.append(&*self.disk, &self.files, &record)?;
+            let record = Record::new(next.header, next.data, next.block.metadata.as_ref());
             entries.push(BlockEntry {
-                place,
+                place: writer.append(&*self.disk, &self.files, &record)?,
                 header_hash: next.header_hash,
-                spans,
+                spans: record.spans(),
             });
         }
         writer.sync(&self.files)?;
@@ -432,11 +431,12 @@ impl Inner {
     }
 
     fn remember(&self, blocks: &[NextBlock<'_>]) {
+        let mut recent = self.recent.lock();
         for next in blocks {
             let mut block = next.block.clone();
             block.metadata.get_or_insert_default();
-            let bytes = block.encode_to_vec();
-            self.recent.lock().push(next.header.number, bytes.into());
+            let length = block.encoded_len() as u64;
+            recent.push(next.header.number, block, length);
         }
     }
 

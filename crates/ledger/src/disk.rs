@@ -2,7 +2,7 @@
 //! them fail or end halfway.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// Changes to files and folders. Reading goes past it.
@@ -19,10 +19,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
 }
 
-/// A file that grows at its end.
-pub(crate) trait AppendFile: Send {
-    /// Writes at the end of the file.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+/// A file that is written to at its end.
+pub(crate) trait AppendFile: io::Write + Send {
     /// Returns when all that was written survives a power cut.
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file to `length` bytes.
@@ -61,10 +59,6 @@ impl Disk for SystemDisk {
 }
 
 impl AppendFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
-    }
-
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }

@@ -2,19 +2,20 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use selvedge_protos::common::Block;
 
-/// Encoded blocks with consecutive numbers, together at most so many bytes.
+/// Blocks with consecutive numbers, together at most so many bytes.
 #[derive(Debug)]
 pub(crate) struct RecentBlocks {
     first: u64,
-    blocks: VecDeque<Bytes>,
-    held: usize,
-    capacity: usize,
+    /// Each with its encoded length.
+    blocks: VecDeque<(Block, u64)>,
+    held: u64,
+    capacity: u64,
 }
 
 impl RecentBlocks {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: u64) -> Self {
         Self {
             first: 0,
             blocks: VecDeque::new(),
@@ -24,7 +25,7 @@ impl RecentBlocks {
     }
 
     /// Adds the next block. One that does not fit empties the cache.
-    pub(crate) fn push(&mut self, number: u64, bytes: Bytes) {
+    pub(crate) fn push(&mut self, number: u64, block: Block, length: u64) {
         if self.first + self.blocks.len() as u64 != number {
             self.blocks.clear();
             self.held = 0;
@@ -32,19 +33,19 @@ impl RecentBlocks {
         if self.blocks.is_empty() {
             self.first = number;
         }
-        self.held += bytes.len();
-        self.blocks.push_back(bytes);
+        self.held += length;
+        self.blocks.push_back((block, length));
         while self.held > self.capacity
-            && let Some(oldest) = self.blocks.pop_front()
+            && let Some((_, length)) = self.blocks.pop_front()
         {
-            self.held -= oldest.len();
+            self.held -= length;
             self.first += 1;
         }
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<Bytes> {
+    pub(crate) fn get(&self, number: u64) -> Option<Block> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.blocks.get(index).cloned()
+        self.blocks.get(index).map(|(block, _)| block.clone())
     }
 }
 
@@ -55,23 +56,19 @@ mod tests {
     #[test]
     fn holds_the_last_blocks_within_its_capacity() {
         let mut recent = RecentBlocks::new(10);
+        let held = |recent: &RecentBlocks| {
+            let numbers = (0..30).filter(|number| recent.get(*number).is_some());
+            numbers.collect::<Vec<_>>()
+        };
         for number in 5..9 {
-            recent.push(number, vec![0; 4].into());
+            recent.push(number, Block::default(), 4);
         }
-        let held: Vec<_> = (0..12)
-            .filter(|number| recent.get(*number).is_some())
-            .collect();
-        assert_eq!(held, [7, 8]);
-
-        recent.push(9, vec![0; 11].into());
-        assert!((0..12).all(|number| recent.get(number).is_none()));
-        recent.push(10, vec![1].into());
-        assert_eq!(recent.get(10).as_deref(), Some(&[1][..]));
-
-        recent.push(20, vec![2].into());
-        assert_eq!(
-            (recent.get(10), recent.get(20)),
-            (None, Some(vec![2].into()))
-        );
+        assert_eq!(held(&recent), [7, 8]);
+        recent.push(9, Block::default(), 11);
+        assert!(held(&recent).is_empty());
+        recent.push(10, Block::default(), 1);
+        assert_eq!(held(&recent), [10]);
+        recent.push(20, Block::default(), 1);
+        assert_eq!(held(&recent), [20]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -243,16 +243,22 @@ struct FailingFile {
     file: File,
 }
 
-impl AppendFile for FailingFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl Write for FailingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let granted = self.disk.take(bytes.len() as u64) as usize;
-        self.file.append(&bytes[..granted])?;
+        self.file.write_all(&bytes[..granted])?;
         if granted < bytes.len() {
             return Err(failure());
         }
-        Ok(())
+        Ok(granted)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AppendFile for FailingFile {
     fn sync(&mut self) -> io::Result<()> {
         self.disk.operation(|| {
             let length = self.file.metadata()?.len();

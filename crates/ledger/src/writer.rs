@@ -1,13 +1,19 @@
 //! Appending records to the last block file.
 
+use std::io::{BufWriter, Write};
+
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
+use crate::block_format::Record;
 use crate::block_index::Place;
 use crate::disk::{AppendFile, Disk};
 
+/// What is gathered before it is handed to the operating system.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// The end of the chain on disk.
 pub(crate) struct Writer {
-    file: Box<dyn AppendFile>,
+    file: BufWriter<Box<dyn AppendFile>>,
     number: u32,
     length: u64,
     max_length: u64,
@@ -43,7 +49,7 @@ impl Writer {
             sync_folder(disk, files)?;
         }
         Ok(Self {
-            file,
+            file: buffered(file),
             number,
             length,
             max_length,
@@ -56,14 +62,14 @@ impl Writer {
         &mut self,
         disk: &dyn Disk,
         files: &BlockFiles,
-        record: &[u8],
+        record: &Record<'_>,
     ) -> Result<Place, LedgerError> {
-        let length = record.len() as u64;
+        let length = record.length();
         if self.length > 0 && self.length + length > self.max_length {
             self.begin_next_file(disk, files)?;
         }
-        self.file
-            .append(record)
+        record
+            .write(&mut self.file)
             .map_err(|error| LedgerError::io("append to", &files.path(self.number))(error))?;
         let place = Place {
             file: self.number,
@@ -76,22 +82,37 @@ impl Writer {
 
     /// Returns when all records survive a power cut.
     pub(crate) fn sync(&mut self, files: &BlockFiles) -> Result<(), LedgerError> {
+        let path = || files.path(self.number);
         self.file
+            .flush()
+            .map_err(|error| LedgerError::io("append to", &path())(error))?;
+        self.file
+            .get_mut()
             .sync()
-            .map_err(|error| LedgerError::io("sync", &files.path(self.number))(error))
+            .map_err(|error| LedgerError::io("sync", &path())(error))
+    }
+
+    /// After a failure: leaves the file as it is. Dropping would write what is still buffered.
+    pub(crate) fn abandon(self) {
+        drop(self.file.into_parts());
     }
 
     /// The file left behind is synced first, so that only the last one can be incomplete.
     fn begin_next_file(&mut self, disk: &dyn Disk, files: &BlockFiles) -> Result<(), LedgerError> {
         self.sync(files)?;
         let path = files.path(self.number + 1);
-        self.file = disk
+        let file = disk
             .open_append(&path)
             .map_err(LedgerError::io("create", &path))?;
+        self.file = buffered(file);
         self.number += 1;
         self.length = 0;
         sync_folder(disk, files)
     }
+}
+
+fn buffered(file: Box<dyn AppendFile>) -> BufWriter<Box<dyn AppendFile>> {
+    BufWriter::with_capacity(BUFFER_BYTES, file)
 }
 
 fn sync_folder(disk: &dyn Disk, files: &BlockFiles) -> Result<(), LedgerError> {

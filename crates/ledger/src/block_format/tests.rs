@@ -28,14 +28,12 @@ fn any_block() -> impl Strategy<Value = Block> {
 }
 
 fn record_of(block: &Block) -> (Vec<u8>, Vec<EnvelopeSpan>) {
-    let mut record = Vec::new();
-    let spans = write_record(
-        block.header.as_ref().unwrap(),
-        block.data.as_ref().unwrap(),
-        block.metadata.as_ref(),
-        &mut record,
-    );
-    (record, spans)
+    let (header, data) = (block.header.as_ref(), block.data.as_ref());
+    let record = Record::new(header.unwrap(), data.unwrap(), block.metadata.as_ref());
+    let mut bytes = Vec::new();
+    record.write(&mut bytes).unwrap();
+    assert_eq!(record.length(), bytes.len() as u64);
+    (bytes, record.spans())
 }
 
 proptest! {
@@ -83,11 +81,11 @@ proptest! {
     #[test]
     fn varints_are_protobuf_varints(value in any::<u64>()) {
         let mut ours = Vec::new();
-        write_varint(value, &mut ours);
+        push_varint(value, &mut ours);
         let mut theirs = Vec::new();
         prost::encoding::encode_varint(value, &mut theirs);
         prop_assert_eq!(&ours, &theirs);
-        prop_assert_eq!(varint_length(value), ours.len());
+        prop_assert_eq!(varint_length(value), ours.len() as u64);
         prop_assert_eq!(read_varint(&mut ours.as_slice()), Ok(value));
     }
 }
@@ -95,7 +93,7 @@ proptest! {
 #[test]
 fn huge_counts_and_lengths_are_refused_before_memory_is_taken() {
     let mut bytes = vec![1, 0, 0];
-    write_varint(u64::MAX, &mut bytes);
+    push_varint(u64::MAX, &mut bytes);
     bytes.push(0);
     let refused = read_block(bytes.into(), 0).unwrap_err();
     assert_eq!(
@@ -107,7 +105,7 @@ fn huge_counts_and_lengths_are_refused_before_memory_is_taken() {
     );
 
     let mut bytes = vec![1];
-    write_varint(1 << 40, &mut bytes);
+    push_varint(1 << 40, &mut bytes);
     let refused = read_block(bytes.into(), 0).unwrap_err();
     assert_eq!(
         refused,

@@ -1,15 +1,15 @@
 use std::fs;
 
 use super::*;
-use crate::block_format::write_record;
+use crate::block_format::Record;
 use crate::test_support::chain;
 
 fn record(block: &Block) -> Vec<u8> {
-    let mut record = Vec::new();
     let (header, data) = (block.header.as_ref(), block.data.as_ref());
-    let metadata = block.metadata.as_ref();
-    write_record(header.unwrap(), data.unwrap(), metadata, &mut record);
-    record
+    let record = Record::new(header.unwrap(), data.unwrap(), block.metadata.as_ref());
+    let mut bytes = Vec::new();
+    record.write(&mut bytes).unwrap();
+    bytes
 }
 
 fn folder_of(contents: &[&[u8]]) -> (tempfile::TempDir, BlockFiles) {

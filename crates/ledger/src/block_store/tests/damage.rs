@@ -17,13 +17,13 @@ fn named(error: &LedgerError) -> (PathBuf, u64, u64) {
 
 /// Where blocks that are all in one file begin, and where the last one ends.
 fn offsets(blocks: &[Block]) -> Vec<usize> {
-    let mut records = Vec::new();
     let mut offsets = vec![0];
+    let mut end = 0;
     for block in blocks {
         let (header, data) = (block.header.as_ref(), block.data.as_ref());
-        let metadata = block.metadata.as_ref();
-        write_record(header.unwrap(), data.unwrap(), metadata, &mut records);
-        offsets.push(records.len());
+        let record = Record::new(header.unwrap(), data.unwrap(), block.metadata.as_ref());
+        end += record.length() as usize;
+        offsets.push(end);
     }
     offsets
 }

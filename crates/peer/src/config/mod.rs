@@ -37,6 +37,7 @@ pub use address::split_host_port;
 pub use client::{ClientConfig, RemoteConfig};
 pub use duration::parse_duration;
 pub use error::{ConfigError, Origin, ValueError};
+pub use reader::parse_flag;
 pub use types::*;
 
 use layers::Layers;

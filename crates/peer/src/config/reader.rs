@@ -10,6 +10,16 @@ use super::duration;
 use super::error::{Origin, ValueError};
 use super::layers::{Layers, Node, parse};
 
+/// Reads what Go's `strconv.ParseBool` reads: `true`, `T`, `1`...
+#[must_use]
+pub fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Reads values and remembers which keys were asked for.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -110,22 +120,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What Go's `strconv.ParseBool` accepts. Empty is false, as in Fabric.
+    /// What [`parse_flag`] accepts. Empty is false, as in Fabric.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        match self.find(key) {
-            None => default,
-            Some((Node::Scalar(text), _)) => match text.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                _ => {
-                    self.wrong(key, "true or false");
-                    default
-                }
-            },
-            Some(_) => {
+        let text = match self.find(key) {
+            None => return default,
+            Some((Node::Scalar(text), _)) => Some(text),
+            Some(_) => None,
+        };
+        match text.as_deref() {
+            Some("") => false,
+            text => text.and_then(parse_flag).unwrap_or_else(|| {
                 self.wrong(key, "true or false");
                 default
-            }
+            }),
         }
     }
 

@@ -5,7 +5,8 @@
 //! Fabric's line, `json`, `logfmt` or a format of one's own.
 //!
 //! The target of a `tracing` statement is Fabric's logger name: `gossip.state`, `gossip.comm`,
-//! `peer.orderers`, `committer`, `cscc`... Fields follow the message as ` name=value`.
+//! `peer.orderers`, `committer`, `cscc`... Statements without one belong to the logger that Fabric
+//! has for the subject of their crate. Fields follow the message as ` name=value`.
 //!
 //! Deliberate differences from Fabric: where Fabric prints the name of the function, the last part
 //! of the Rust module's path stands; and a disabled statement is switched off where it is, so it

@@ -150,9 +150,21 @@ fn is_logger_name(name: &str) -> bool {
 
 /// The logger that a `tracing` target stands for.
 ///
-/// Our crates use Fabric's logger names as targets (`gossip.state`, `peer.orderers`, `msp`). The
-/// libraries below us use module paths; those of the gRPC stack are Fabric's logger `grpc`.
+/// Statements of our crates either name Fabric's logger as their target (`gossip.state`) or have
+/// their module's path, which stands for the logger that Fabric has for the subject. The libraries
+/// of the gRPC stack are Fabric's logger `grpc`.
 pub(super) fn logger_of(target: &str) -> Cow<'_, str> {
+    const OURS: [(&str, &str); 9] = [
+        ("selvedge_transport::gossip", "gossip.comm"),
+        ("selvedge_transport", "comm.grpc"),
+        ("selvedge_orderer_client", "peer.blocksprovider"),
+        ("selvedge_ledger", "blkstorage"),
+        ("selvedge_channel", "common.channelconfig"),
+        ("selvedge_policy", "policies"),
+        ("selvedge_msp", "msp"),
+        ("selvedge_gossip", "gossip"),
+        ("selvedge_peer", "peer"),
+    ];
     const GRPC: [&str; 7] = [
         "h2",
         "hyper",
@@ -162,20 +174,24 @@ pub(super) fn logger_of(target: &str) -> Cow<'_, str> {
         "rustls",
         "axum",
     ];
-    if !target.contains("::") {
-        return Cow::Borrowed(if GRPC.contains(&target) {
-            "grpc"
-        } else {
-            target
-        });
+    if let Some((_, logger)) = OURS.iter().find(|(path, _)| is_within(target, path)) {
+        return Cow::Borrowed(logger);
     }
-    let root = target.split("::").next().unwrap_or(target);
-    let path = target.replace("::", ".");
-    Cow::Owned(if GRPC.contains(&root) {
-        format!("grpc.{path}")
+    if GRPC.iter().any(|path| is_within(target, path)) {
+        return Cow::Owned(format!("grpc.{}", target.replace("::", ".")));
+    }
+    if target.contains("::") {
+        Cow::Owned(target.replace("::", "."))
     } else {
-        path
-    })
+        Cow::Borrowed(target)
+    }
+}
+
+/// Whether `target` is the module `path` or one inside it.
+fn is_within(target: &str, path: &str) -> bool {
+    target
+        .strip_prefix(path)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
@@ -248,9 +264,12 @@ mod tests {
 
     #[rstest]
     #[case("gossip.state", "gossip.state")]
-    #[case("selvedge_peer::node", "selvedge_peer.node")]
+    #[case("selvedge_transport::gossip::stream", "gossip.comm")]
+    #[case("selvedge_transport::server", "comm.grpc")]
+    #[case("selvedge_msp", "msp")]
+    #[case("selvedge_mspx::a", "selvedge_mspx.a")]
     #[case("h2::codec::framed_read", "grpc.h2.codec.framed_read")]
-    #[case("hyper", "grpc")]
+    #[case("hyper", "grpc.hyper")]
     fn loggers_of_targets(#[case] target: &str, #[case] logger: &str) {
         assert_eq!(logger_of(target), logger);
     }

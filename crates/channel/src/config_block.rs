@@ -31,6 +31,7 @@ pub fn last_config_number(block: &Block) -> Result<u64, ConfigError> {
     let signatures = slot(BlockMetadataIndex::Signatures, "metadata slot SIGNATURES")?;
     // Ordering nodes before v1.4.1 used a slot of its own.
     let last_config = if signatures.value.is_empty() {
+        #[allow(deprecated)]
         let own_slot = slot(BlockMetadataIndex::LastConfig, "metadata slot LAST_CONFIG")?;
         LastConfig::decode(own_slot.value).map(Some)
     } else {

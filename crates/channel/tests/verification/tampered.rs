@@ -2,9 +2,12 @@
 //! change would be caught by an earlier check, the block is signed anew with a recorded key so that
 //! the check in question decides.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use selvedge_channel::{
-    BlockFault, BlockVerifier, EnvelopeFault, MAX_SIGNATURES, MAX_SIGNED_BYTES,
+    BlockFault, BlockVerifier, ChannelConfig, EnvelopeFault, MAX_SIGNATURES, MAX_SIGNED_BYTES,
+    config_from_block,
 };
 use selvedge_protos::Message;
 use selvedge_protos::common::{Block, ChannelHeader, Envelope, Header, HeaderType, Payload};

@@ -52,7 +52,7 @@ pub(crate) struct TransactionEntry {
 pub(crate) enum IndexError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("an entry of table {0} does not parse")]
+    #[error("an entry of table {0} does not parse or points nowhere")]
     Entry(&'static str),
 }
 
@@ -75,11 +75,13 @@ impl PendingEntries {
 }
 
 impl BlockIndex {
-    /// An index of another format is emptied.
+    /// An index that is damaged or of another format is emptied.
     pub(crate) fn open(store: Arc<dyn Store>) -> Result<Self, IndexError> {
         let index = Self { store };
-        if index.store.get(Table::Meta, FORMAT_KEY)?.as_deref() != Some(FORMAT) {
-            index.clear()?;
+        match index.store.get(Table::Meta, FORMAT_KEY) {
+            Ok(Some(format)) if format == FORMAT => {}
+            Ok(_) | Err(StoreError::Damaged(_)) => index.clear()?,
+            Err(error) => return Err(error.into()),
         }
         Ok(index)
     }

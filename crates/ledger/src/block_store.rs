@@ -1,7 +1,7 @@
 //! The chain of one channel: block files, and the index over them.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -91,15 +91,13 @@ struct Inner {
     disk: Arc<dyn Disk>,
     files: BlockFiles,
     index: BlockIndex,
-    writer: Mutex<WriterState>,
+    /// `None` once a write has failed.
+    writer: Mutex<Option<Writer>>,
+    /// The failure.
+    poison: OnceLock<String>,
     info: RwLock<BlockchainInfo>,
     height: watch::Sender<u64>,
     recent: Mutex<RecentBlocks>,
-}
-
-enum WriterState {
-    Ready(Writer),
-    Poisoned(String),
 }
 
 /// A block that has passed the checks, with what was computed for them.
@@ -155,7 +153,8 @@ impl BlockStore {
                 disk,
                 files,
                 index,
-                writer: Mutex::new(WriterState::Ready(writer)),
+                writer: Mutex::new(Some(writer)),
+                poison: OnceLock::new(),
                 height: watch::Sender::new(info.height),
                 info: RwLock::new(info),
                 recent: Mutex::new(RecentBlocks::new(options.recent_blocks_bytes)),
@@ -196,15 +195,12 @@ impl BlockStore {
     /// refused, none is stored.
     pub fn append_batch(&self, blocks: &[Block]) -> Result<(), LedgerError> {
         let inner = &*self.inner;
-        let mut state = inner.writer.lock();
-        let writer = match &mut *state {
-            WriterState::Ready(writer) => writer,
-            WriterState::Poisoned(cause) => {
-                return Err(LedgerError::Poisoned {
-                    channel: inner.channel.clone(),
-                    cause: cause.clone(),
-                });
-            }
+        let mut slot = inner.writer.lock();
+        let Some(writer) = slot.as_mut() else {
+            return Err(LedgerError::Poisoned {
+                channel: inner.channel.clone(),
+                cause: self.poisoned().unwrap_or_default().to_owned(),
+            });
         };
         let blocks = inner.check(blocks)?;
         let Some(last) = blocks.last() else {
@@ -212,13 +208,12 @@ impl BlockStore {
         };
         if let Err(error) = inner.write(writer, &blocks) {
             tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
-            let poisoned = WriterState::Poisoned(error.to_string());
-            if let WriterState::Ready(writer) = std::mem::replace(&mut *state, poisoned) {
+            inner.poison.get_or_init(|| error.to_string());
+            if let Some(writer) = slot.take() {
                 writer.abandon();
             }
             return Err(error);
         }
-        inner.remember(&blocks);
         let info = chain_info(
             last.header.number,
             last.header_hash,
@@ -226,16 +221,14 @@ impl BlockStore {
         );
         let height = info.height;
         *inner.info.write() = info;
+        inner.remember(&blocks);
         inner.height.send_replace(height);
         Ok(())
     }
 
-    /// Why the store takes no more blocks, if a write has failed.
-    pub fn poisoned(&self) -> Option<String> {
-        match &*self.inner.writer.lock() {
-            WriterState::Ready(_) => None,
-            WriterState::Poisoned(cause) => Some(cause.clone()),
-        }
+    /// Why the store takes no more blocks, if a write has failed. Waits for nothing.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.inner.poison.get().map(String::as_str)
     }
 
     /// A block, `None` if the chain does not reach that far.
@@ -244,9 +237,10 @@ impl BlockStore {
     /// (unknown ones) are not.
     pub fn block(&self, number: u64) -> Result<Option<Block>, LedgerError> {
         let inner = &*self.inner;
-        let recent = inner.recent.lock().get(number);
-        if recent.is_some() {
-            return Ok(recent);
+        if number < self.height()
+            && let Some(block) = inner.recent.lock().get(number)
+        {
+            return Ok(Some(block));
         }
         let Some(entry) = inner.entry(number)? else {
             return Ok(None);

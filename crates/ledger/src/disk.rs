@@ -9,7 +9,7 @@ use std::path::Path;
 pub(crate) trait Disk: Send + Sync + 'static {
     /// Opens a file for appending; makes it if it is not there.
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
-    /// Makes a folder and those above it.
+    /// Makes a folder and those above it, as far as they are not there, and makes their names safe.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes the entries of a folder safe: files made, renamed or removed in it.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
@@ -42,7 +42,13 @@ impl Disk for SystemDisk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        let missing = path.ancestors().take_while(|folder| !folder.exists());
+        let parents: Vec<_> = missing.filter_map(Path::parent).collect();
+        fs::create_dir_all(path)?;
+        parents.into_iter().try_for_each(|parent| {
+            let unnamed = parent.as_os_str().is_empty();
+            self.sync_folder(if unnamed { Path::new(".") } else { parent })
+        })
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

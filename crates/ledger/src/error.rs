@@ -99,7 +99,7 @@ pub enum LedgerError {
         /// The failure.
         cause: String,
     },
-    /// The index could not be read or written.
+    /// The database of the index failed.
     #[error("channel {channel}: index: {source}")]
     Index {
         /// The channel.
@@ -107,16 +107,16 @@ pub enum LedgerError {
         /// What the store says.
         source: StoreError,
     },
-    /// An entry of the index does not parse, or points nowhere.
+    /// The index is not as it was written.
     #[error(
-        "channel {channel}: an entry in table {table} of the block index is damaged: \
-         restart the peer with the channel's index folder removed, and it is built anew"
+        "channel {channel}: the block index is damaged ({reason}): stop the peer, remove \
+         ledgersData/selvedge/channels/{channel}/index and start it again; the index is built anew"
     )]
     DamagedIndex {
         /// The channel.
         channel: String,
-        /// The table of the index.
-        table: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// Another process works in this data directory.
     #[error(

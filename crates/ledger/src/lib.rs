@@ -34,6 +34,7 @@
 //!
 //! - **The process ends, or the power fails, within an append.** The last record may be incomplete.
 //!   Opening cuts it off, with a line in the log. What is cut was never told to be committed.
+//!   Zeros in the place of what did not reach the disk count as incomplete.
 //! - **Writing fails** (full disk, read-only file system, failed sync). The store takes no more blocks
 //!   until it is opened anew ([`LedgerError::Poisoned`]), since what the disk then holds is known only
 //!   by reading it back.

@@ -27,10 +27,13 @@ pub struct LedgerManager {
     layout: Layout,
     disk: Arc<dyn Disk>,
     options: Options,
-    /// Open ledgers. Held while one is opened or made, so that no ledger is opened twice.
-    open: Mutex<BTreeMap<String, BlockStore>>,
+    /// A place for each channel that was asked for. Its lock is held while the ledger is opened or
+    /// made, so that no ledger is opened twice, and none waits for another.
+    ledgers: Mutex<BTreeMap<String, Slot>>,
     _lock: File,
 }
+
+type Slot = Arc<Mutex<Option<BlockStore>>>;
 
 /// Where things are, under `ledgersData`. All but `selvedge` are Fabric's names.
 #[derive(Debug, Clone)]
@@ -98,9 +101,11 @@ impl LedgerManager {
             layout,
             disk,
             options,
-            open: Mutex::default(),
+            ledgers: Mutex::default(),
             _lock: lock,
         };
+        // A channel may have got its name just before the process ended.
+        manager.sync_chains()?;
         manager.remove_interrupted_joins()?;
         Ok(manager)
     }
@@ -136,8 +141,9 @@ impl LedgerManager {
     /// time that it takes.
     pub fn open_channel(&self, channel: &str) -> Result<BlockStore, LedgerError> {
         validate_channel_id(channel)?;
-        let mut open = self.open.lock();
-        if let Some(store) = open.get(channel) {
+        let slot = self.slot(channel);
+        let mut ledger = slot.lock();
+        if let Some(store) = &*ledger {
             return Ok(store.clone());
         }
         if !self.has_ledger(channel)? {
@@ -145,15 +151,11 @@ impl LedgerManager {
                 channel: channel.to_owned(),
             });
         }
-        let files = self.layout.chain(channel);
-        let index = self.layout.index(channel);
-        let store = BlockStore::open(channel, &files, &index, &self.options)?;
-        open.insert(channel.to_owned(), store.clone());
-        Ok(store)
+        Ok(ledger.insert(self.open_store(channel)?).clone())
     }
 
     /// Makes the ledger of a channel from its block 0, which must be the channel's own. After an
-    /// error, or if the process ends within, there is no such ledger.
+    /// error, or if the process ends within, there is such a ledger as a whole or not at all.
     pub fn create_channel(
         &self,
         channel: &str,
@@ -161,15 +163,26 @@ impl LedgerManager {
     ) -> Result<BlockStore, LedgerError> {
         validate_channel_id(channel)?;
         check_genesis(channel, genesis)?;
-        let open = self.open.lock();
+        let slot = self.slot(channel);
+        let mut ledger = slot.lock();
         if self.has_ledger(channel)? {
             return Err(LedgerError::ChannelExists {
                 channel: channel.to_owned(),
             });
         }
         self.write_genesis(channel, genesis)?;
-        drop(open);
-        self.open_channel(channel)
+        Ok(ledger.insert(self.open_store(channel)?).clone())
+    }
+
+    fn slot(&self, channel: &str) -> Slot {
+        let mut ledgers = self.ledgers.lock();
+        Arc::clone(ledgers.entry(channel.to_owned()).or_default())
+    }
+
+    fn open_store(&self, channel: &str) -> Result<BlockStore, LedgerError> {
+        let files = self.layout.chain(channel);
+        let index = self.layout.index(channel);
+        BlockStore::open(channel, &files, &index, &self.options)
     }
 
     fn write_genesis(&self, channel: &str, genesis: &Block) -> Result<(), LedgerError> {
@@ -199,6 +212,10 @@ impl LedgerManager {
         self.disk
             .rename(&joining, &chain)
             .map_err(LedgerError::io("give the channel's name to", &joining))?;
+        self.sync_chains()
+    }
+
+    fn sync_chains(&self) -> Result<(), LedgerError> {
         let chains = self.layout.chains();
         self.disk
             .sync_folder(&chains)

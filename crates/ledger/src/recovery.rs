@@ -10,12 +10,13 @@ use selvedge_protos::common::BlockchainInfo;
 
 use crate::block_files::BlockFiles;
 use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries};
-use crate::scanner::Scanner;
+use crate::scanner::{ScannedBlock, Scanner};
 use crate::store::{FjallStore, Store, StoreError};
 use crate::{LedgerError, RebuildObserver, RebuildProgress};
 
 /// Entries that are gathered before they are written to the index.
 const ENTRIES_PER_COMMIT: usize = 4096;
+const BLOCKS_PER_REPORT: u64 = 100;
 const BLOCKS_PER_LOG_LINE: u64 = 10_000;
 
 /// The end of the chain.
@@ -140,69 +141,48 @@ impl Recovery<'_> {
         mut scanner: Scanner<'_>,
         mut info: BlockchainInfo,
     ) -> Result<Recovered, LedgerError> {
-        let started = Instant::now();
-        let first = info.height;
-        let (total_bytes, mut done_bytes) = (self.bytes_from(scanner.position())?, 0);
+        let mut progress = Progress::new(self, info.height, self.bytes_after(&scanner)?);
         let mut pending = PendingEntries::default();
         let scanned = loop {
-            let block = match scanner.next_block() {
+            let ScannedBlock {
+                number,
+                block,
+                entry,
+            } = match scanner.next_block() {
                 Ok(Some(block)) => block,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
-            if block.number == first && total_bytes > 0 {
-                tracing::info!(
-                    channel = self.channel,
-                    block = first,
-                    bytes = total_bytes,
-                    "Building the block index from the block files"
-                );
-            }
             self.index
-                .add(&mut pending, block.number, &block.block, &block.entry)
+                .add(&mut pending, number, &block, &entry)
                 .map_err(|error| self.failure(error))?;
-            done_bytes += block.entry.place.length;
-            let previous_hash = block.block.header.unwrap_or_default().previous_hash;
-            info = chain_info(block.number, block.entry.header_hash, previous_hash);
             if pending.len() >= ENTRIES_PER_COMMIT {
                 self.commit(&mut pending)?;
-                self.report(info.height, done_bytes, total_bytes);
             }
-            if info.height.is_multiple_of(BLOCKS_PER_LOG_LINE) {
-                tracing::info!(
-                    channel = self.channel,
-                    block = block.number,
-                    bytes = done_bytes,
-                    of = total_bytes,
-                    "Indexed block"
-                );
-            }
+            progress.indexed(number, entry.place.length);
+            let previous_hash = block.header.unwrap_or_default().previous_hash;
+            info = chain_info(number, entry.header_hash, previous_hash);
         };
         // What was sound before a corrupt block stays indexed, so the next start finds it at once.
         self.commit(&mut pending)?;
         scanned?;
-        if info.height > first {
-            self.report(info.height, done_bytes, total_bytes);
-            tracing::info!(
-                channel = self.channel, blocks = info.height - first, bytes = done_bytes,
-                elapsed = ?started.elapsed(), "Finished building the block index"
-            );
-        }
+        progress.finished();
+        let end = scanner.position();
         if let Some(reason) = scanner.torn() {
             tracing::warn!(
                 channel = self.channel,
+                file = %self.files.path(end.0).display(),
+                offset = end.1,
                 block = info.height,
                 reason,
-                "The last block in the block files is incomplete"
+                "Cutting off the last block, which was not written completely"
             );
         }
-        Ok(Recovered {
-            info,
-            end: scanner.position(),
-        })
+        Ok(Recovered { info, end })
     }
 
-    fn bytes_from(&self, (file, offset): (u32, u64)) -> Result<u64, LedgerError> {
+    fn bytes_after(&self, scanner: &Scanner<'_>) -> Result<u64, LedgerError> {
+        let (file, offset) = scanner.position();
         let last = self.files.last()?.unwrap_or(file);
         let mut total = 0;
         for file in file..=last {
@@ -217,19 +197,81 @@ impl Recovery<'_> {
             .map_err(|error| self.failure(error))
     }
 
-    fn report(&self, height: u64, bytes: u64, total_bytes: u64) {
-        if let Some(observer) = self.observer {
-            observer(&RebuildProgress {
-                channel: self.channel,
-                height,
-                bytes,
-                total_bytes,
-            });
+    fn failure(&self, error: IndexError) -> LedgerError {
+        index_failure(self.channel, error)
+    }
+}
+
+/// Tells how far the building of an index is: to the log, and more often to the observer.
+struct Progress<'a> {
+    recovery: &'a Recovery<'a>,
+    started: Instant,
+    first: u64,
+    height: u64,
+    bytes: u64,
+    total_bytes: u64,
+}
+
+impl<'a> Progress<'a> {
+    fn new(recovery: &'a Recovery<'a>, height: u64, total_bytes: u64) -> Self {
+        if total_bytes > 0 {
+            tracing::info!(
+                channel = recovery.channel,
+                block = height,
+                bytes = total_bytes,
+                "Building the block index from the block files"
+            );
+        }
+        Self {
+            recovery,
+            started: Instant::now(),
+            first: height,
+            height,
+            bytes: 0,
+            total_bytes,
         }
     }
 
-    fn failure(&self, error: IndexError) -> LedgerError {
-        index_failure(self.channel, error)
+    fn indexed(&mut self, number: u64, bytes: u64) {
+        self.height = number + 1;
+        self.bytes += bytes;
+        if self.height.is_multiple_of(BLOCKS_PER_REPORT) {
+            self.report();
+        }
+        if self.height.is_multiple_of(BLOCKS_PER_LOG_LINE) {
+            tracing::info!(
+                channel = self.recovery.channel,
+                block = number,
+                bytes = self.bytes,
+                of = self.total_bytes,
+                "Indexed block"
+            );
+        }
+    }
+
+    fn finished(&self) {
+        if self.height == self.first {
+            return;
+        }
+        self.report();
+        tracing::info!(
+            channel = self.recovery.channel,
+            blocks = self.height - self.first,
+            bytes = self.bytes,
+            elapsed = ?self.started.elapsed(),
+            "Finished building the block index"
+        );
+    }
+
+    fn report(&self) {
+        if let Some(observer) = self.recovery.observer {
+            observer(&RebuildProgress {
+                channel: self.recovery.channel,
+                height: self.height,
+                bytes: self.bytes,
+                total_bytes: self.total_bytes,
+            });
+        }
     }
 }
 
@@ -250,7 +292,13 @@ pub(crate) fn chain_info(
 pub(crate) fn index_failure(channel: &str, error: IndexError) -> LedgerError {
     let channel = channel.to_owned();
     match error {
+        IndexError::Store(StoreError::Damaged(reason)) => {
+            LedgerError::DamagedIndex { channel, reason }
+        }
         IndexError::Store(source) => LedgerError::Index { channel, source },
-        IndexError::Entry(table) => LedgerError::DamagedIndex { channel, table },
+        IndexError::Entry(_) => LedgerError::DamagedIndex {
+            channel,
+            reason: error.to_string(),
+        },
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Goes on in file `number` after its first `length` bytes, which are blocks; what follows them
-    /// is cut off. When this returns, the file is safe on disk.
+    /// is cut off. When this returns, the blocks are safe on disk.
     pub(crate) fn open(
         disk: &dyn Disk,
         files: &BlockFiles,
@@ -29,25 +29,17 @@ impl Writer {
         max_length: u64,
     ) -> Result<Self, LedgerError> {
         let path = files.path(number);
-        let new = !path.exists();
-        let excess = files.length(number)?.saturating_sub(length);
         let mut file = disk
             .open_append(&path)
             .map_err(LedgerError::io("open", &path))?;
-        if excess > 0 {
-            tracing::warn!(
-                file = %path.display(), offset = length, bytes = excess,
-                "Cutting off a block that was not written completely"
-            );
+        if files.length(number)? > length {
             file.truncate(length).map_err(LedgerError::io(
                 "cut off the incomplete last block of",
                 &path,
             ))?;
         }
         file.sync().map_err(LedgerError::io("sync", &path))?;
-        if new {
-            sync_folder(disk, files)?;
-        }
+        sync_folder(disk, files)?;
         Ok(Self {
             file: buffered(file),
             number,

@@ -256,7 +256,7 @@ fn after_a_failed_write_nothing_is_taken_until_reopened() {
         place.file(0).display()
     );
     assert_eq!(error.to_string(), expected);
-    assert_eq!(store.poisoned(), Some(expected.clone()));
+    assert_eq!(store.poisoned(), Some(expected.as_str()));
     match store.append(&blocks[2]).unwrap_err() {
         LedgerError::Poisoned { cause, .. } => assert_eq!(cause, expected),
         other => panic!("{other}"),

@@ -224,13 +224,10 @@ fn damaged_entries_of_the_index_are_errors_until_reopened() {
     };
     damage(Table::Blocks, &0_u64.to_be_bytes(), b"\xff");
     let error = store.block(0).unwrap_err();
-    assert!(matches!(
-        error,
-        LedgerError::DamagedIndex {
-            table: "blocks",
-            ..
-        }
-    ));
+    assert!(
+        error.to_string().contains("table blocks does not parse"),
+        "{error}"
+    );
     // Block 2 under the number of block 1.
     let entry = place.index.get(Table::Blocks, &2_u64.to_be_bytes());
     damage(
@@ -240,13 +237,12 @@ fn damaged_entries_of_the_index_are_errors_until_reopened() {
     );
     assert_eq!(named(&store.block(1).unwrap_err()).2, 1);
     let error = store.transaction("tx-2").unwrap_err();
-    assert!(matches!(
-        error,
-        LedgerError::DamagedIndex {
-            table: "transactions",
-            ..
-        }
-    ));
+    assert!(
+        error
+            .to_string()
+            .contains("table transactions does not parse"),
+        "{error}"
+    );
     damage(Table::Blocks, &2_u64.to_be_bytes(), b"\xff");
     drop(store);
     assert_holds(&place.open().unwrap(), &blocks);

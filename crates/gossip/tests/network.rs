@@ -43,6 +43,16 @@ fn all_peers_of_an_organisation_learn_of_each_other() {
 }
 
 #[test]
+fn a_bootstrap_peer_that_starts_last_is_found_soon() {
+    let mut network = Network::new(6, &peers("Org1", 5), |_| {});
+    network.stop(0);
+    network.run(5 * SECOND);
+    assert!((1..5).all(|node| network.alive(node).is_empty()));
+    network.restart(0);
+    assert!(network.run_until(10 * SECOND, everybody));
+}
+
+#[test]
 fn late_joiners_get_identities_by_pull() {
     let mut network = Network::new(7, &peers("Org1", 6), |_| {});
     network.stop(5);

@@ -1,8 +1,12 @@
 //! Reaching bootstrap and anchor peers (Fabric: `discovery.Connect` and `sendUntilAcked`).
 //!
 //! An endpoint is dialled to learn who listens there, then that peer is sent membership requests with a
-//! nonce until a response brings it back. Both steps are repeated each `reconnectInterval`, at most
-//! `maxConnectionAttempts` times each.
+//! nonce until a response brings it back. Both steps are repeated, at most `maxConnectionAttempts` times
+//! each.
+//!
+//! Difference from Go: there each failure is followed by a pause of `reconnectInterval` (25 s), so peers
+//! that are started together may find each other half a minute later. Here the pause begins with a second
+//! and doubles up to that interval.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +14,16 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
+use crate::config::{Config, Rules};
 use crate::context::Context;
 use crate::event::{Action, DialOutcome, DialPurpose, Notice};
 use crate::types::{Endpoint, OrgId, Peer};
 
 /// How long a response to a membership request is waited for (Fabric: `sendUntilAcked`).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A dial that is not reported within this time counts as failed. The transport always reports; this
 /// keeps an attempt alive if it does not.
@@ -133,9 +141,9 @@ impl Connects {
                     ready.push(connect.ask(peer, org, nonce, ctx.now));
                 }
                 State::Asked { peer, org, nonce } => {
-                    connect.tries += 1;
                     connect.state = State::Known { peer, org, nonce };
-                    connect.deadline = ctx.now + ctx.config.reconnect_interval;
+                    connect.deadline = ctx.now + connect.pause(ctx.config);
+                    connect.tries += 1;
                 }
             }
         }
@@ -169,6 +177,16 @@ impl Connect {
         (peer, org, nonce)
     }
 
+    /// How long to wait after a failure.
+    fn pause(&self, config: &Config) -> Duration {
+        match config.rules {
+            Rules::Selvedge => FIRST_PAUSE
+                .saturating_mul(2u32.saturating_pow(self.tries))
+                .min(config.reconnect_interval),
+            Rules::Fabric => config.reconnect_interval,
+        }
+    }
+
     fn failed<B>(
         &mut self,
         reason: impl Into<Arc<str>>,
@@ -176,9 +194,9 @@ impl Connect {
         ctx: &Context<'_>,
         out: &mut dyn FnMut(Action<B>),
     ) {
-        self.tries += 1;
         self.state = State::Idle;
-        self.deadline = ctx.now + ctx.config.reconnect_interval;
+        self.deadline = ctx.now + self.pause(ctx.config);
+        self.tries += 1;
         out(Action::Notice(Notice::ConnectFailed {
             endpoint: endpoint.clone(),
             reason: reason.into(),

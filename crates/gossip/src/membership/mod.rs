@@ -5,7 +5,7 @@
 //! message with a later time resurrects it. The dead are pinged each `reconnectInterval` and forgotten
 //! after `msgExpirationFactor` expirations, unless they are bootstrap or anchor peers. Each `pullInterval`
 //! a few peers are asked whom they know (membership request and response), and so is each bootstrap and
-//! anchor peer until it has answered once ([`connect`]).
+//! anchor peer until it has answered once (`connect`).
 //!
 //! What other organisations get to know (Fabric: the disclosure policy): of us and of themselves, never of
 //! third ones; of us only those peers that publish an external endpoint, and only if the asker does; never
@@ -16,6 +16,7 @@
 //!   Go sends it also to peers whose organisation it does not know (any more).
 //! - A bootstrap or anchor endpoint that is being tried, or whose peer is alive, is not tried a second time
 //!   for another channel.
+//! - Bootstrap and anchor peers are tried again sooner; see `connect`.
 //! - Each attempt carries a fresh alive message; Go repeats the first one.
 //! - When membership is full, the member that is dead for longest makes room; while all are alive new ones
 //!   are refused and counted. Go has no bound.
@@ -252,10 +253,11 @@ impl Membership {
             ctx.now,
         ) {
             for member in self.view.dead() {
-                out(Action::Dial {
-                    endpoint: member.preferred_endpoint().clone(),
-                    purpose: DialPurpose::Ping(member.pki_id()),
-                });
+                let endpoint = member.preferred_endpoint().clone();
+                if !endpoint.is_empty() {
+                    let purpose = DialPurpose::Ping(member.pki_id());
+                    out(Action::Dial { endpoint, purpose });
+                }
             }
         }
         for (peer, org, nonce) in self.connects.wake(ctx, out) {

@@ -462,7 +462,7 @@ fn peer_time(time: Option<gossip::PeerTime>, kind: &'static str) -> Result<PeerT
 }
 
 fn endpoint(endpoint: &str, kind: &'static str) -> Result<Endpoint, MessageError> {
-    if endpoint.len() > MAX_ENDPOINT {
+    if endpoint.len() > MAX_ENDPOINT || endpoint.contains(char::is_control) {
         return Err(MessageError::BadField {
             kind,
             field: "endpoint",

@@ -6,7 +6,7 @@
 //! Messages are dispatched by their kind: membership messages to [`membership`](crate::membership),
 //! identity pull to [`cert_pull`](crate::cert_pull), what belongs to a channel to
 //! [`channel`](crate::channel). What is pushed passes through the [`emitter`](crate::emitter) and leaves at
-//! the end of the event in which it is due ([`push`]).
+//! the end of the event in which it is due (`push`).
 //!
 //! Who fetches blocks from an ordering node is decided outside, by core.yaml's `orgLeader`; its blocks come
 //! in by [`Event::BlockFromOrderer`]. Leader election will stand beside the channels, with leadership

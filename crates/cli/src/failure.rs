@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use selvedge_peer::logging;
 use tracing::error;
 
 /// Why a command failed.
@@ -11,14 +12,17 @@ pub enum Failure {
     Error(anyhow::Error),
     /// The environment is not fit for any command. Fabric reports these in the log.
     Setup(String),
+    /// A node ended that should have gone on, which belongs in the log too.
+    Fatal(anyhow::Error),
 }
 
 impl Failure {
     /// Tells the operator.
     pub fn report(&self) {
         match self {
-            Self::Error(error) => print_error(&format!("{error:#}")),
+            Self::Error(error) => print_error(&causes(error)),
             Self::Setup(reason) => error!(target: "main", "{reason}"),
+            Self::Fatal(error) => logging::fatal(&causes(error)),
         }
     }
 }
@@ -27,6 +31,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(error.into())
     }
+}
+
+/// The messages of an error and its causes, joined by colons. Most of our errors tell their cause
+/// in their own message, so one that has been said is not said again.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Writes `Error: ` and the text, with a line break at the end.
@@ -38,4 +55,19 @@ pub fn print_error(text: &str) {
 /// Writes a result to standard output.
 pub fn print_out(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow!("disk full")
+            .context("cannot write x: disk full")
+            .context("no block");
+        assert_eq!(causes(&error), "no block: cannot write x: disk full");
+    }
 }

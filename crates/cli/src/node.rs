@@ -17,11 +17,7 @@ pub fn start(chaincode_dev: bool) -> Result<(), Failure> {
     let mut config = configuration()?;
     config.chaincode.dev_mode |= chaincode_dev;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let result = runtime.block_on(run(config, log));
-    if let Err(error) = &result {
-        logging::fatal(&format!("{error:#}"));
-    }
-    Ok(result?)
+    runtime.block_on(run(config, log)).map_err(Failure::Fatal)
 }
 
 fn configuration() -> Result<PeerConfig, Failure> {

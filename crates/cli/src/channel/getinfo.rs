@@ -1,6 +1,6 @@
 //! `channel getinfo`.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -26,7 +26,7 @@ pub async fn run(
     let response = endorser
         .call(HeaderType::EndorserTransaction, "qscc", arguments)
         .await
-        .map_err(|error| anyhow!("failed sending proposal: {error:#}"))?;
+        .context("failed sending proposal")?;
     if response.status != OK {
         bail!(
             "received bad response, status {}: {}",

@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::args::{ChannelArgs, ChannelCommand, OrdererArgs};
 use crate::client::{Endorser, Identity};
-use crate::failure::{Failure, print_out};
+use crate::failure::{Failure, causes, print_out};
 
 const OK: i32 = 200;
 
@@ -112,7 +112,7 @@ async fn join(config: &ClientConfig, identity: &Identity, block_path: &Path) -> 
     let response = endorser
         .call(HeaderType::Config, "cscc", arguments)
         .await
-        .map_err(|error| anyhow!("proposal failed (err: {error:#})"))?;
+        .map_err(|error| anyhow!("proposal failed (err: {})", causes(&error)))?;
     if response.status != 0 && response.status != OK {
         bail!(
             "proposal failed (err: bad proposal response {}: {})",
@@ -133,7 +133,7 @@ async fn list(config: &ClientConfig, identity: &Identity) -> anyhow::Result<()> 
             vec![Bytes::from("GetChannels")],
         )
         .await
-        .map_err(|error| anyhow!("Failed sending proposal, got {error:#}"))?;
+        .map_err(|error| anyhow!("Failed sending proposal, got {}", causes(&error)))?;
     if response.status != OK {
         bail!(
             "Received bad response, status {}: {}",

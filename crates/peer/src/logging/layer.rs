@@ -147,7 +147,9 @@ impl Visit for Texts {
         let _ = write!(text, "{value}");
         let mut cause = value.source();
         while let Some(error) = cause {
-            if write!(text, ": {error}").is_err() {
+            // Most of our errors tell their cause in their own message.
+            let told = error.to_string();
+            if !text.0.contains(&told) && write!(text, ": {told}").is_err() {
                 break;
             }
             cause = error.source();

@@ -155,7 +155,10 @@ pub fn fatal(message: &str) {
 /// From now on, panics go to the log, at Fabric's level `panic`.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let reason = text.unwrap_or("no reason given");
         let place = panic
             .location()
             .map(ToString::to_string)

@@ -68,32 +68,35 @@ pub struct GrpcMetrics {
     pub connections_opened: IntCounter,
     /// `grpc_comm_conn_closed`.
     pub connections_closed: IntCounter,
-    methods: Arc<HashMap<String, MethodMetrics>>,
+    methods: Arc<HashMap<String, Method>>,
 }
 
 impl GrpcMetrics {
     pub(super) fn new(group: &Group<'_>) -> Result<Self> {
-        let unary = Families::new(group, "unary", "unary request", "unary requests")?;
-        let stream = Families::new(group, "stream", "stream request", "stream requests")?;
-        let sent = group.counters(
-            "grpc_server_stream_messages_sent",
-            "The number of stream messages sent.",
-            &["service", "method"],
-        )?;
-        let received = group.counters(
-            "grpc_server_stream_messages_received",
-            "The number of stream messages received.",
-            &["service", "method"],
-        )?;
+        let unary = Arc::new(Families::new(group, "unary", None)?);
+        let messages = [("received", "received"), ("sent", "sent")].map(|(name, verb)| {
+            group.counters(
+                &format!("grpc_server_stream_messages_{name}"),
+                &format!("The number of stream messages {verb}."),
+                &["service", "method"],
+            )
+        });
+        let [received, sent] = messages;
+        let messages = MessageFamilies {
+            received: received?,
+            sent: sent?,
+        };
+        let stream = Arc::new(Families::new(group, "stream", Some(messages))?);
         let methods = METHODS.iter().map(|(service, method, is_stream)| {
-            let path = format!("/{service}/{method}");
-            let labels = [service.replace('.', "_"), (*method).to_owned()];
             let families = if *is_stream { &stream } else { &unary };
-            let messages = is_stream.then(|| Messages {
-                sent: sent.with_label_values(&labels),
-                received: received.with_label_values(&labels),
-            });
-            (path, families.of(labels, messages))
+            let labels = [service.replace('.', "_"), (*method).to_owned()];
+            (
+                format!("/{service}/{method}"),
+                Method {
+                    families: families.clone(),
+                    labels,
+                },
+            )
         });
         Ok(Self {
             connections_opened: group.counter(
@@ -123,67 +126,73 @@ struct Families {
     received: IntCounterVec,
     completed: IntCounterVec,
     duration: HistogramVec,
+    messages: Option<MessageFamilies>,
+}
+
+/// Messages of stream requests.
+#[derive(Debug)]
+struct MessageFamilies {
+    received: IntCounterVec,
+    sent: IntCounterVec,
 }
 
 impl Families {
-    fn new(group: &Group<'_>, kind: &str, singular: &str, plural: &str) -> Result<Self> {
+    fn new(group: &Group<'_>, kind: &str, messages: Option<MessageFamilies>) -> Result<Self> {
         Ok(Self {
             received: group.counters(
                 &format!("grpc_server_{kind}_requests_received"),
-                &format!("The number of {plural} received."),
+                &format!("The number of {kind} requests received."),
                 &["service", "method"],
             )?,
             completed: group.counters(
                 &format!("grpc_server_{kind}_requests_completed"),
-                &format!("The number of {plural} completed."),
+                &format!("The number of {kind} requests completed."),
                 &["service", "method", "code"],
             )?,
             duration: group.histograms(
                 &format!("grpc_server_{kind}_request_duration"),
-                &format!("The time to complete a {singular}."),
+                &format!("The time to complete a {kind} request."),
                 &["service", "method", "code"],
             )?,
+            messages,
         })
     }
-
-    fn of(&self, labels: [String; 2], messages: Option<Messages>) -> MethodMetrics {
-        MethodMetrics {
-            received: self.received.with_label_values(&labels),
-            completed: self.completed.clone(),
-            duration: self.duration.clone(),
-            labels,
-            messages,
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
-struct Messages {
-    sent: IntCounter,
-    received: IntCounter,
-}
-
-#[derive(Debug, Clone)]
-struct MethodMetrics {
-    received: IntCounter,
-    completed: IntCounterVec,
-    duration: HistogramVec,
+struct Method {
+    families: Arc<Families>,
+    /// Service and method.
     labels: [String; 2],
-    messages: Option<Messages>,
+}
+
+impl Method {
+    /// Counters of the messages that come in and go out, for a stream.
+    fn messages(&self) -> Option<(IntCounter, IntCounter)> {
+        let messages = self.families.messages.as_ref()?;
+        Some((
+            messages.received.with_label_values(&self.labels),
+            messages.sent.with_label_values(&self.labels),
+        ))
+    }
 }
 
 /// Measures one request from its arrival to the end of its response, or to the moment when the
 /// client gave up.
 #[derive(Debug)]
 struct Measurement {
-    method: MethodMetrics,
+    method: Method,
     start: Instant,
     code: &'static str,
 }
 
 impl Measurement {
-    fn begin(method: &MethodMetrics) -> Self {
-        method.received.inc();
+    fn begin(method: &Method) -> Self {
+        method
+            .families
+            .received
+            .with_label_values(&method.labels)
+            .inc();
         Self {
             method: method.clone(),
             start: Instant::now(),
@@ -206,9 +215,14 @@ impl Drop for Measurement {
     fn drop(&mut self) {
         let [service, method] = &self.method.labels;
         let labels = [service.as_str(), method.as_str(), self.code];
-        self.method.completed.with_label_values(&labels).inc();
+        self.method
+            .families
+            .completed
+            .with_label_values(&labels)
+            .inc();
         let seconds = self.start.elapsed().as_secs_f64();
         self.method
+            .families
             .duration
             .with_label_values(&labels)
             .observe(seconds);
@@ -218,7 +232,7 @@ impl Drop for Measurement {
 /// See [`GrpcMetrics::layer`].
 #[derive(Debug, Clone)]
 pub struct GrpcMetricsLayer {
-    methods: Arc<HashMap<String, MethodMetrics>>,
+    methods: Arc<HashMap<String, Method>>,
 }
 
 impl<S> Layer<S> for GrpcMetricsLayer {
@@ -235,7 +249,7 @@ impl<S> Layer<S> for GrpcMetricsLayer {
 /// A service with measurement around it.
 #[derive(Debug, Clone)]
 pub struct GrpcMetricsService<S> {
-    methods: Arc<HashMap<String, MethodMetrics>>,
+    methods: Arc<HashMap<String, Method>>,
     inner: S,
 }
 
@@ -258,18 +272,15 @@ where
             return Box::pin(self.inner.call(request));
         };
         let mut measurement = Measurement::begin(method);
-        let messages = method.messages.clone();
-        let request = match &messages {
-            Some(messages) => {
-                let received = messages.received.clone();
-                request.map(|body| {
-                    Body::new(Measured {
-                        body,
-                        counter: Some(MessageCounter::new(received)),
-                        measurement: None,
-                    })
+        let (received, sent) = method.messages().unzip();
+        let request = match received.map(MessageCounter::new) {
+            Some(counter) => request.map(|body| {
+                Body::new(Measured {
+                    body,
+                    counter: Some(counter),
+                    measurement: None,
                 })
-            }
+            }),
             None => request,
         };
         let response = self.inner.call(request);
@@ -277,7 +288,7 @@ where
             let response = response.await?;
             // A response without a body carries its status in the headers.
             measurement.note_status(response.headers());
-            let counter = messages.map(|messages| MessageCounter::new(messages.sent));
+            let counter = sent.map(MessageCounter::new);
             Ok(response.map(|body| {
                 Body::new(Measured {
                     body,

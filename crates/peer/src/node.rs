@@ -176,8 +176,8 @@ impl Node {
     pub async fn stop(mut self) {
         tracing::info!(target: "nodeCmd", "stopping");
         self.stop.cancel();
-        self.stop_work.cancel();
         self.transport.shutdown().await;
+        self.stop_work.cancel();
         while self.tasks.join_next().await.is_some() {}
         if let Some(operations) = self.operations.take() {
             operations.stop().await;
@@ -268,7 +268,7 @@ impl Starter {
 
         let (gossip_events_in, gossip_events) = mpsc::channel(EVENT_QUEUE);
         let (commands_in, commands) = mpsc::channel(COMMANDS);
-        let core = self.core(&*crypto)?;
+        let core = self.core(&*crypto, &identities)?;
         let delivery = self.delivery(gossip_events_in.clone())?;
         let (stop, stop_work) = (CancellationToken::new(), CancellationToken::new());
         let (committed, _) = broadcast::channel(COMMITTED_BLOCKS);
@@ -283,7 +283,7 @@ impl Starter {
             metrics: self.metrics.clone(),
         };
         let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        tasks.spawn(inbound.run(transport_events, workers));
+        tasks.spawn(inbound.run(transport_events, workers, stop_work.clone()));
         let driver = Driver::new(Parts {
             core,
             transport: transport.clone(),
@@ -403,9 +403,15 @@ impl Starter {
         }
     }
 
-    fn core(&self, crypto: &dyn Crypto) -> Result<Gossip<crate::gossip::PeerBlock>, StartError> {
+    fn core(
+        &self,
+        crypto: &dyn Crypto,
+        identities: &IdentityTable,
+    ) -> Result<Gossip<crate::gossip::PeerBlock>, StartError> {
         let identity = Identity::check(self.signer.serialized(), crypto)
             .map_err(|refusal| StartError::OwnIdentity(refusal.to_string()))?;
+        // Messages of ours come back in the answers of others.
+        identities.insert(identity.clone());
         let mut seed = [0; 32];
         rand::rngs::OsRng
             .try_fill_bytes(&mut seed)
@@ -512,7 +518,7 @@ impl Starter {
         transport: &GossipTransport,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let routes = self.routes(channels, transport);
+        let routes = self.routes(channels, transport, &stop);
         let tls = self.tls.as_ref().map(|tls| tls.server().clone());
         let options = ServerOptions {
             handshake_timeout: self.config.connection_timeout,
@@ -528,7 +534,12 @@ impl Starter {
         }
     }
 
-    fn routes(&self, channels: &Channels, transport: &GossipTransport) -> Routes {
+    fn routes(
+        &self,
+        channels: &Channels,
+        transport: &GossipTransport,
+        stop: &CancellationToken,
+    ) -> Routes {
         let (receive, send) = (self.config.max_recv_msg_size, self.config.max_send_msg_size);
         let limits = &self.config.limits;
         let endorser = EndorserService::new(
@@ -547,6 +558,7 @@ impl Starter {
                 bind_to_tls: self.config.tls.enabled && self.config.tls.client_auth_required,
                 concurrency: NonZeroUsize::new(limits.deliver_service),
             },
+            stop.clone(),
         );
         Routes::new(transport.service())
             .add_service(

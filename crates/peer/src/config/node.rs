@@ -526,17 +526,15 @@ fn ledger(reader: &mut Reader<'_>, file_system_path: &std::path::Path) -> Ledger
     if !snapshots_root_dir.is_absolute() && file_system_path.is_absolute() {
         reader.wrong(SNAPSHOTS, "an absolute path");
     }
-    let couch_db = reader.choice(
+    reader.choice(
         "ledger.state.stateDatabase",
-        &[("goleveldb", false), ("CouchDB", true)],
-        false,
+        &[
+            ("goleveldb (CouchDB is not supported)", ()),
+            ("goleveldb", ()),
+        ],
+        (),
     );
     LedgerConfig {
-        state_database: if couch_db {
-            StateDatabase::CouchDb(couch_db_config(reader))
-        } else {
-            StateDatabase::Embedded
-        },
         total_query_limit: reader.number("ledger.state.totalQueryLimit", 10_000),
         history_enabled: reader.flag("ledger.history.enableHistoryDatabase", false),
         snapshots_root_dir,
@@ -551,27 +549,6 @@ fn ledger(reader: &mut Reader<'_>, file_system_path: &std::path::Path) -> Ledger
         ),
         purge_interval: reader.number("ledger.pvtdataStore.purgeInterval", 100),
         purged_key_audit_logging: reader.flag("ledger.pvtdataStore.purgedKeyAuditLogging", true),
-    }
-}
-
-fn couch_db_config(reader: &mut Reader<'_>) -> CouchDbConfig {
-    CouchDbConfig {
-        address: required_address(reader, "ledger.state.couchDBConfig.couchDBAddress"),
-        username: reader
-            .text("ledger.state.couchDBConfig.username")
-            .unwrap_or_default(),
-        password: reader
-            .text("ledger.state.couchDBConfig.password")
-            .unwrap_or_default(),
-        max_retries: reader.number("ledger.state.couchDBConfig.maxRetries", 0),
-        max_retries_on_startup: reader.number("ledger.state.couchDBConfig.maxRetriesOnStartup", 0),
-        request_timeout: reader
-            .duration("ledger.state.couchDBConfig.requestTimeout", Duration::ZERO),
-        internal_query_limit: reader.number("ledger.state.couchDBConfig.internalQueryLimit", 1000),
-        max_batch_update_size: reader.number("ledger.state.couchDBConfig.maxBatchUpdateSize", 500),
-        create_global_changes_db: reader
-            .flag("ledger.state.couchDBConfig.createGlobalChangesDB", false),
-        cache_size_mb: reader.number("ledger.state.couchDBConfig.cacheSize", 0),
     }
 }
 

@@ -568,11 +568,9 @@ pub struct ExternalBuilder {
     pub propagate_environment: Vec<String>,
 }
 
-/// `ledger`.
+/// `ledger`. Of the state databases that Fabric knows, the embedded one is supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerConfig {
-    /// `ledger.state.stateDatabase`.
-    pub state_database: StateDatabase,
     /// `ledger.state.totalQueryLimit`: records that one query returns at most.
     pub total_query_limit: u32,
     /// `ledger.history.enableHistoryDatabase`.
@@ -589,49 +587,6 @@ pub struct LedgerConfig {
     pub purge_interval: u64,
     /// `ledger.pvtdataStore.purgedKeyAuditLogging`.
     pub purged_key_audit_logging: bool,
-}
-
-/// `ledger.state.stateDatabase`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateDatabase {
-    /// An embedded key-value store (`goleveldb` in Fabric's configuration).
-    Embedded,
-    /// CouchDB.
-    CouchDb(CouchDbConfig),
-}
-
-/// `ledger.state.couchDBConfig`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CouchDbConfig {
-    /// host:port.
-    pub address: String,
-    /// User with read and write access.
-    pub username: String,
-    /// Its password; not part of the debug output.
-    pub password: String,
-    /// Attempts after an error.
-    pub max_retries: u32,
-    /// Attempts after an error at the start.
-    pub max_retries_on_startup: u32,
-    /// Limit for one request.
-    pub request_timeout: Duration,
-    /// Records of one internal query.
-    pub internal_query_limit: u32,
-    /// Records of one bulk update.
-    pub max_batch_update_size: u32,
-    /// Whether to create the `_global_changes` database.
-    pub create_global_changes_db: bool,
-    /// Cache in front of the database, megabytes; 0 is none.
-    pub cache_size_mb: u32,
-}
-
-impl std::fmt::Debug for CouchDbConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CouchDbConfig")
-            .field("address", &self.address)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
 }
 
 /// `operations`: the HTTP endpoint for health, version, log levels and metrics.

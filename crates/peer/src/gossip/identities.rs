@@ -12,7 +12,7 @@ use selvedge_gossip::types::PkiId;
 pub struct IdentityTable(Arc<RwLock<HashMap<PkiId, Identity>>>);
 
 impl IdentityTable {
-    pub(super) fn insert(&self, identity: Identity) {
+    pub(crate) fn insert(&self, identity: Identity) {
         self.0.write().insert(identity.pki_id(), identity);
     }
 

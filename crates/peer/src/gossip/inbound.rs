@@ -10,6 +10,7 @@ use selvedge_gossip::message::{self, MessageError};
 use selvedge_gossip::types::{Endpoint, PkiId};
 use selvedge_transport::gossip::{DisconnectReason, GossipEvent};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{IdentityTable, PeerBlock};
 use crate::metrics::Metrics;
@@ -27,13 +28,18 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Forwards everything that the transport reports until it or the core has ended. What concerns
+    /// Forwards everything that the transport reports until the core has ended or `stop` is cancelled. What concerns
     /// one peer always goes through the same worker.
-    pub async fn run(self, mut transport: mpsc::Receiver<GossipEvent>, workers: usize) {
+    pub async fn run(
+        self,
+        mut transport: mpsc::Receiver<GossipEvent>,
+        workers: usize,
+        stop: CancellationToken,
+    ) {
         let workers: Vec<_> = (0..workers.max(1))
             .map(|_| self.clone().start_worker())
             .collect();
-        while let Some(event) = transport.recv().await {
+        while let Some(Some(event)) = stop.run_until_cancelled(transport.recv()).await {
             let peer = match &event {
                 GossipEvent::Connected(info) => info.pki_id,
                 GossipEvent::Disconnected { pki_id, .. } => *pki_id,
@@ -69,6 +75,8 @@ impl Inbound {
         match event {
             GossipEvent::Connected(info) => {
                 let identity = Identity::check(&info.identity, &*self.crypto).ok()?;
+                // Messages follow at once and are verified before the core has answered.
+                self.identities.insert(identity.clone());
                 let endpoint = info.endpoint.as_deref().map(Endpoint::from);
                 Some(Event::Connected { identity, endpoint })
             }

@@ -24,6 +24,7 @@ use selvedge_transport::TlsPeer;
 use selvedge_transport::services::protos::deliver_server::Deliver;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{filtered, permits, too_many};
@@ -42,6 +43,7 @@ pub struct DeliverService {
     metrics: Metrics,
     options: DeliverOptions,
     permits: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// Settings of the service.
@@ -56,12 +58,13 @@ pub struct DeliverOptions {
 }
 
 impl DeliverService {
-    /// A service over the peer's channels.
+    /// A service over the peer's channels. Streams end when `stop` is cancelled.
     pub fn new(
         channels: Channels,
         access: AccessControl,
         metrics: Metrics,
         options: DeliverOptions,
+        stop: CancellationToken,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(permits(options.concurrency)));
         Self {
@@ -70,6 +73,7 @@ impl DeliverService {
             metrics,
             options,
             permits,
+            stop,
         }
     }
 
@@ -95,7 +99,9 @@ impl DeliverService {
         tokio::spawn(async move {
             let _permit = permit;
             session.service.metrics.deliver().streams_opened.inc();
-            session.run(request.into_inner()).await;
+            let stop = session.service.stop.clone();
+            stop.run_until_cancelled(session.run(request.into_inner()))
+                .await;
             session.service.metrics.deliver().streams_closed.inc();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))

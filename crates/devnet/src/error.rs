@@ -64,6 +64,14 @@ pub enum DevnetError {
     /// The address of the ordering node is none.
     #[error("the ordering node's address: {0}")]
     Address(#[from] ConnectError),
+    /// A peer cannot start or join the channel.
+    #[error("{name}: {source}")]
+    Peer {
+        /// Which peer.
+        name: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A chain could not be read for the comparison.
     #[error("cannot compare the chains: {0}")]
     Compare(#[source] LedgerError),

@@ -4,7 +4,7 @@
 //! organisations, a genesis block, a development ordering node and real peers, all on loopback with
 //! real TLS and real files; sends a steady flow of transactions; and watches how each block spreads.
 //!
-//! - [`Options`], [`Summary`]: the command.
+//! - [`Options`], [`up`], [`Summary`]: the command.
 //! - [`material`]: keys and certificates in cryptogen's folders.
 //! - [`genesis`]: the first block of a channel.
 //! - [`config_update`]: how a channel's configuration changes.
@@ -17,6 +17,7 @@ mod error;
 pub mod genesis;
 pub mod material;
 mod messages;
+mod network;
 mod options;
 pub mod orderer;
 pub mod spread;
@@ -28,5 +29,6 @@ mod view;
 
 pub use error::DevnetError;
 pub use messages::signed_envelope;
+pub use network::{CHANNEL, up};
 pub use options::{MAX_BLOCK_SIZE, MAX_ORGANISATIONS, MAX_PEERS, Options, Output};
 pub use summary::{Arrivals, Delays, Quantiles, Summary};

@@ -1,6 +1,7 @@
 //! How blocks spread: when each peer had each block, and what way it came.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::summary::{Arrivals, Delays, Quantiles};
@@ -27,8 +28,7 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Spread {
     peers: usize,
-    /// Only blocks from 1 to here count.
-    last: u64,
+    counted: RangeInclusive<u64>,
     incomplete: BTreeMap<u64, Vec<Instant>>,
     every_peer: VecDeque<f64>,
     last_peer: VecDeque<f64>,
@@ -36,11 +36,11 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// For so many peers; counts the blocks from 1 to `last`.
-    pub fn new(peers: usize, last: Option<u64>) -> Self {
+    /// For so many peers; other blocks than the counted ones are left out.
+    pub fn new(peers: usize, counted: RangeInclusive<u64>) -> Self {
         Self {
             peers,
-            last: last.unwrap_or(u64::MAX),
+            counted,
             incomplete: BTreeMap::new(),
             every_peer: VecDeque::new(),
             last_peer: VecDeque::new(),
@@ -50,7 +50,7 @@ impl Spread {
 
     /// Notes that some peer has committed a block. Each peer must report a block once at most.
     pub fn committed(&mut self, number: u64, way: Way, at: Instant) {
-        if number == 0 || number > self.last {
+        if !self.counted.contains(&number) {
             return;
         }
         match way {
@@ -122,7 +122,7 @@ mod tests {
     fn delays_count_from_the_first_peer() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut spread = Spread::new(3, Some(2));
+        let mut spread = Spread::new(3, 1..=2);
         spread.committed(0, Way::State, at(0));
         spread.committed(1, Way::Push, at(7));
         spread.committed(1, Way::Orderer, at(2));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_single_peer_has_no_delays() {
-        let mut spread = Spread::new(1, None);
+        let mut spread = Spread::new(1, 1..=u64::MAX);
         spread.committed(1, Way::Orderer, Instant::now());
         assert_eq!(spread.delays(), Delays::default());
         assert!(spread.incomplete.is_empty());
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_when_a_peer_never_gets_blocks() {
-        let mut spread = Spread::new(2, None);
+        let mut spread = Spread::new(2, 0..=u64::MAX);
         let now = Instant::now();
         for number in 0..(MAX_INCOMPLETE as u64 + 100) {
             spread.committed(number, Way::Orderer, now);

@@ -20,7 +20,11 @@ impl fmt::Display for Difference {
         let Self { peer, block, found } = self;
         match found {
             None => write!(f, "{peer} lacks block {block}"),
-            Some(hash) => write!(f, "block {block} of {peer} is another one: its hash is {}", hex::encode(hash)),
+            Some(hash) => write!(
+                f,
+                "block {block} of {peer} is another one: its hash is {}",
+                hex::encode(hash)
+            ),
         }
     }
 }
@@ -58,6 +62,10 @@ fn hash(store: &BlockStore, number: u64) -> Result<Option<[u8; 32]>, LedgerError
     Ok(block.and_then(|block| {
         let header = block.header?;
         let matches = header.data_hash == data_hash(&block.data?)[..];
-        Some(if matches { header_hash(&header) } else { [0; 32] })
+        Some(if matches {
+            header_hash(&header)
+        } else {
+            [0; 32]
+        })
     }))
 }

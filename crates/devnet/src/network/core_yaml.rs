@@ -27,7 +27,12 @@ fn core_yaml(network: &NetworkFolder, peer: &PeerPlace<'_>) -> String {
     let address = loopback(peer.ports.service);
     let chaincode = loopback(peer.ports.chaincode);
     let operations = loopback(peer.ports.operations);
-    let leads = peer.organization.specification().hosts.first().map(String::as_str)
+    let leads = peer
+        .organization
+        .specification()
+        .hosts
+        .first()
+        .map(String::as_str)
         == Some(peer.host);
     // The leader is everybody's first contact; it gets to know the others when they call.
     let bootstrap = network

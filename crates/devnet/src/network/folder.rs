@@ -93,9 +93,16 @@ impl NetworkFolder {
         };
         let description: Description = serde_json::from_str(&text)
             .map_err(|error| unusable(format!("{DESCRIPTION} cannot be read: {error}")))?;
-        let Description { format, orgs, peers, .. } = description;
+        let Description {
+            format,
+            orgs,
+            peers,
+            ..
+        } = description;
         if format != FORMAT {
-            return Err(unusable(format!("{DESCRIPTION} has format {format}, expected {FORMAT}")));
+            return Err(unusable(format!(
+                "{DESCRIPTION} has format {format}, expected {FORMAT}"
+            )));
         }
         if (orgs, peers) != (options.orgs, options.peers) {
             let reason = format!(
@@ -109,8 +116,8 @@ impl NetworkFolder {
         let genesis = Block::decode(genesis.as_slice())
             .map_err(|error| unusable(format!("genesis.block cannot be read: {error}")))?;
         let crypto = root.join("crypto");
-        let organizations = (1..=orgs)
-            .map(|number| Organization::at(&crypto, Specification::peers(number, peers)));
+        let organizations =
+            (1..=orgs).map(|number| Organization::at(&crypto, Specification::peers(number, peers)));
         Ok(Self {
             root: root.to_owned(),
             ordering: Organization::at(&crypto, Specification::orderer()),
@@ -238,7 +245,10 @@ fn genesis(
 ) -> Result<Block, DevnetError> {
     let anchors = description.ports.iter().map(|ports| {
         let first = ports.first();
-        first.map(|ports| loopback(ports.service)).into_iter().collect()
+        first
+            .map(|ports| loopback(ports.service))
+            .into_iter()
+            .collect()
     });
     let channel = ChannelSpecification {
         channel_id: CHANNEL,

@@ -6,10 +6,11 @@ mod folder;
 mod monitor;
 mod peer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use selvedge_msp::load_signing_identity;
+use selvedge_peer::logging::LogControl;
 use selvedge_transport::{
     ClientAuth, ClientTls, ConnectOptions, ServerTls, TlsIdentity, bind, certificates_from_pem,
     channel,
@@ -42,7 +43,13 @@ const MAX_COMMITS: usize = 4096;
 ///
 /// An interrupted run is no error. Whatever happens, the network is stopped on return, and a
 /// temporary folder is removed. Dropping the future stops everything without ceremony.
-pub async fn up(options: Options, shutdown: CancellationToken) -> Result<Summary, DevnetError> {
+///
+/// `log` is the log of the process, which all nodes share.
+pub async fn up(
+    options: Options,
+    log: LogControl,
+    shutdown: CancellationToken,
+) -> Result<Summary, DevnetError> {
     options.check()?;
     let temporary = match &options.dir {
         Some(_) => None,
@@ -55,18 +62,21 @@ pub async fn up(options: Options, shutdown: CancellationToken) -> Result<Summary
     let root = chosen.or(temporary.as_ref().map(tempfile::TempDir::path));
     let root = root.map(Path::to_owned).unwrap_or_default();
     std::fs::create_dir_all(&root).map_err(file_error("cannot create", &root))?;
-    let root = root.canonicalize().map_err(file_error("cannot open", &root))?;
+    let root = root
+        .canonicalize()
+        .map_err(file_error("cannot open", &root))?;
 
     let mut view = View::new(options.output);
     let mut network = Network::create(&root, &options, &view).await?;
-    let result = network.run(&options, &shutdown, &mut view).await;
+    let result = network.run(&options, log, &shutdown, &mut view).await;
     let stopped = network.stop().await;
     let summary = result?;
     stopped?;
     if let Some(folder) = temporary {
         folder.close().map_err(file_error("cannot remove", root))?;
     }
-    view.finish(&summary).map_err(file_error("cannot write to", "standard output"))?;
+    view.finish(&summary)
+        .map_err(file_error("cannot write to", "standard output"))?;
     Ok(summary)
 }
 
@@ -81,9 +91,15 @@ impl Network {
     async fn create(root: &Path, options: &Options, view: &View) -> Result<Self, DevnetError> {
         let folder = NetworkFolder::open_or_create(root, options)?;
         let Options { orgs, peers, .. } = options;
-        view.say(format_args!("{orgs} organisations, {peers} peers each, in {}", root.display()));
+        view.say(format_args!(
+            "{orgs} organisations, {peers} peers each, in {}",
+            root.display()
+        ));
         let orderer = start_orderer(&folder).await?;
-        view.say(format_args!("ordering node at {}, channel {CHANNEL}", folder.orderer_address()));
+        view.say(format_args!(
+            "ordering node at {}, channel {CHANNEL}",
+            folder.orderer_address()
+        ));
         Ok(Self {
             folder,
             orderer,
@@ -94,14 +110,16 @@ impl Network {
     async fn run(
         &mut self,
         options: &Options,
+        log: LogControl,
         shutdown: &CancellationToken,
         view: &mut View,
     ) -> Result<Summary, DevnetError> {
+        let before = self.orderer.store().height().saturating_sub(1);
         let (sender, commits) = mpsc::channel(MAX_COMMITS);
-        self.start_peers(&sender, view).await?;
+        self.start_peers(log, &sender, view).await?;
         drop(sender);
         let (taken_sender, taken) = watch::channel(0);
-        let mut monitor = Monitor::new(self, options.blocks, commits, taken);
+        let mut monitor = Monitor::new(self, before, options.blocks, commits, taken);
 
         let everybody = self.peers.len().saturating_sub(1);
         let gathering = monitor.watch(view, |status| status.least_known() >= everybody);
@@ -112,29 +130,36 @@ impl Network {
 
         let traffic = flow(self.author()?, options.rate, self.client()?, taken_sender);
         monitor.begin();
-        let enough = |status: &Status| {
-            let wanted = options.blocks;
-            wanted.is_some_and(|blocks| status.on_every_peer() >= blocks)
-        };
+        let last = monitor.last();
+        let enough = |status: &Status| last.is_some_and(|last| status.on_every_peer() >= last);
         tokio::select! {
             watched = monitor.watch(view, enough) => watched?,
             ended = traffic => ended?,
             () = shutdown.cancelled() => view.say("stopping"),
         }
-        let level = monitor.watch(view, |status| status.on_every_peer() >= status.ordered);
-        if options.blocks.is_none() && timeout(MAX_WAIT_FOR_LAST_BLOCKS, level).await.is_err() {
-            view.say("not every peer has got the last blocks");
+        if shutdown.is_cancelled() {
+            // What has been sent is in a block once the batch timeout has passed.
+            let quiet = monitor.elapsed() + self.orderer.config().orderer().batch_timeout();
+            let level = monitor.watch(view, |status| {
+                status.elapsed > quiet && status.on_every_peer() >= status.ordered
+            });
+            match timeout(MAX_WAIT_FOR_LAST_BLOCKS, level).await {
+                Ok(watched) => watched?,
+                Err(_) => view.say("not every peer has got the last blocks"),
+            }
         }
         monitor.summary(view).await
     }
 
     async fn start_peers(
         &mut self,
+        log: LogControl,
         commits: &mpsc::Sender<Commit>,
         view: &View,
     ) -> Result<(), DevnetError> {
         for place in self.folder.peers() {
-            let peer = Peer::start(&place, &self.folder.genesis, commits.clone()).await?;
+            let peer =
+                Peer::start(&place, &self.folder.genesis, log.clone(), commits.clone()).await?;
             view.say(format_args!("{} at {}", place.name, place.address()));
             self.peers.push(peer);
         }
@@ -176,9 +201,8 @@ impl Network {
 
     async fn stop(self) -> Result<(), DevnetError> {
         let stops = self.peers.into_iter().map(Peer::stop);
-        let stopped = futures::future::join_all(stops).await;
-        self.orderer.stop().await?;
-        stopped.into_iter().collect()
+        futures::future::join_all(stops).await;
+        Ok(self.orderer.stop().await?)
     }
 }
 
@@ -195,7 +219,9 @@ async fn start_orderer(folder: &NetworkFolder) -> Result<Orderer, DevnetError> {
         signer: load_signing_identity(folder.ordering.node_msp(host), msp_id)?,
         tls,
     };
-    let listener = bind(folder.orderer_address()).await.map_err(OrdererError::from)?;
+    let listener = bind(folder.orderer_address().to_string())
+        .await
+        .map_err(OrdererError::from)?;
     Ok(Orderer::start(listener, options).await?)
 }
 

@@ -22,7 +22,9 @@ const LATEST_DELAYS: usize = 2000;
 
 pub(super) struct Monitor<'a> {
     network: &'a Network,
-    /// Only blocks from 1 to here count.
+    /// The blocks of earlier runs, which do not count.
+    before: u64,
+    /// The last block that counts.
     last: Option<u64>,
     commits: mpsc::Receiver<Commit>,
     /// Transactions that the ordering node has taken.
@@ -36,19 +38,33 @@ pub(super) struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     pub(super) fn new(
         network: &'a Network,
-        last: Option<u64>,
+        before: u64,
+        blocks: Option<u64>,
         commits: mpsc::Receiver<Commit>,
         taken: watch::Receiver<u64>,
     ) -> Self {
+        let last = blocks.map(|blocks| before.saturating_add(blocks));
+        let first = before.saturating_add(1);
         Self {
-            spread: Spread::new(network.peers.len(), last),
+            spread: Spread::new(network.peers.len(), first..=last.unwrap_or(u64::MAX)),
             network,
+            before,
             last,
             commits,
             taken,
             begun: None,
             progress: (0, Instant::now()),
         }
+    }
+
+    /// The last block that counts, if the run has an end.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.last
+    }
+
+    /// Time since the flow of transactions began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.map(|begun| begun.elapsed()).unwrap_or_default()
     }
 
     /// The flow of transactions begins.
@@ -86,7 +102,8 @@ impl<'a> Monitor<'a> {
         let (before, since) = self.progress;
         if committed != before || self.begun.is_none() {
             self.progress = (committed, Instant::now());
-        } else if since.elapsed() > MAX_STALL && (self.last.is_some() || status.ordered > committed) {
+        } else if since.elapsed() > MAX_STALL && (self.last.is_some() || status.ordered > committed)
+        {
             return Err(DevnetError::Stalled {
                 seconds: MAX_STALL.as_secs(),
                 ordered: status.ordered,
@@ -98,7 +115,7 @@ impl<'a> Monitor<'a> {
 
     async fn status(&self) -> Status {
         let mut status = Status {
-            elapsed: self.begun.map(|begun| begun.elapsed()).unwrap_or_default(),
+            elapsed: self.elapsed(),
             ordered: blocks(self.network.orderer.store().height()),
             transactions: *self.taken.borrow(),
             arrivals: self.spread.arrivals(),
@@ -125,10 +142,19 @@ impl<'a> Monitor<'a> {
             self.spread.committed(commit.number, commit.way, commit.at);
         }
         let status = self.status().await;
-        let longest = status.peers.iter().map(|peer| peer.blocks).max().unwrap_or_default();
+        let longest = status
+            .peers
+            .iter()
+            .map(|peer| peer.blocks)
+            .max()
+            .unwrap_or_default();
         // Without a number of blocks to reach, every peer must have what any has.
         let last = self.last.unwrap_or(longest);
-        let stores = self.network.peers.iter().map(|peer| (peer.name().to_owned(), peer.store().clone()));
+        let stores = self
+            .network
+            .peers
+            .iter()
+            .map(|peer| (peer.name().to_owned(), peer.store().clone()));
         let (reference, stores) = (self.network.orderer.store().clone(), stores.collect());
         let difference = first_difference(reference, stores, last).await?;
         if let Some(difference) = &difference {
@@ -136,7 +162,7 @@ impl<'a> Monitor<'a> {
         }
         Ok(Summary {
             peers: status.peers.len(),
-            blocks: last.min(status.on_every_peer()),
+            blocks: last.min(status.on_every_peer()).saturating_sub(self.before),
             identical: difference.is_none(),
             delay_ms: self.spread.delays(),
             arrivals: status.arrivals,

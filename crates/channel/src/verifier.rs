@@ -31,7 +31,7 @@ impl BlockVerifier {
     /// A verifier for the blocks under this configuration.
     pub fn new(config: Arc<ChannelConfig>) -> Self {
         let consenters = config
-            .is_bft()
+            .allows_consenter_signatures()
             .then(|| Consenters::new(config.orderer().consenters()));
         Self { config, consenters }
     }

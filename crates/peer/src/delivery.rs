@@ -94,9 +94,9 @@ impl Delivery {
     /// Starts to fetch what comes after the ledger's last block.
     pub fn start(&self, channel: &Arc<Channel>, tip: BlockRef) -> ChannelDelivery {
         let config = channel.config();
-        let bft = config.is_bft() && self.policy == DeliveryPolicy::Cluster;
+        let bft = config.orderer().is_bft() && self.policy == DeliveryPolicy::Cluster;
         let mode = if bft { Mode::Bft } else { Mode::Cft };
-        let disseminate = self.block_gossip && !config.is_bft();
+        let disseminate = self.block_gossip && !config.orderer().is_bft();
         tracing::info!(
             target: "deliveryClient", channel = channel.id(),
             "This peer will retrieve blocks from ordering service {}",

@@ -118,7 +118,7 @@ impl ChannelConfig {
 
     /// Whether blocks may be signed by numbered consenters (channel capability V3_0), whatever the
     /// consensus type is at present.
-    pub fn is_bft(&self) -> bool {
+    pub fn allows_consenter_signatures(&self) -> bool {
         self.capabilities.v3_0()
     }
 

@@ -71,6 +71,11 @@ impl OrdererConfig {
         &self.consensus_type.r#type
     }
 
+    /// Whether the ordering nodes run a protocol that tolerates malicious ones among them.
+    pub fn is_bft(&self) -> bool {
+        self.consensus_type() == "BFT"
+    }
+
     /// The consensus type's own configuration; its message depends on the type.
     pub fn consensus_metadata(&self) -> &Bytes {
         &self.consensus_type.metadata

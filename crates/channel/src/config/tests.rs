@@ -68,7 +68,7 @@ macro_rules! assert_says {
 fn reads_a_raft_channel() {
     let config = read(&recorded("raft", 0)).unwrap();
     assert_eq!((config.channel_id(), config.sequence()), ("vectors", 0));
-    assert!(!config.is_bft());
+    assert!(!config.allows_consenter_signatures());
     assert!(config.capabilities().application.any_of(&["V2_5"]));
     assert!(config.orderer_addresses().is_empty());
 
@@ -111,7 +111,7 @@ fn reads_a_raft_channel() {
 #[test]
 fn reads_a_bft_channel() {
     let config = ChannelConfig::from_config("bftvectors", recorded("bft", 0)).unwrap();
-    assert!(config.is_bft());
+    assert!(config.allows_consenter_signatures());
     let orderer = config.orderer();
     assert_eq!(orderer.consensus_type(), "BFT");
     assert!(orderer.raft_metadata().unwrap().is_none());

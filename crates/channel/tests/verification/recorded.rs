@@ -51,13 +51,16 @@ fn every_raft_block_is_verified_as_the_configuration_changes() {
     let mut blocks = blocks("raft/orderer-blocks");
     let rest = blocks.split_off(1);
     let mut chain = Chain::join(blocks.remove(0));
-    assert!(!chain.verifier.config().is_bft());
+    assert!(!chain.verifier.config().allows_consenter_signatures());
     assert_eq!(last_config_number(chain.tip.block()).unwrap(), 0);
     let config_blocks = check_chain(&mut chain, rest, "raft/expected.json", 0);
     assert_eq!(config_blocks, [41, 83, 134, 137, 139, 152, 157, 160]);
     assert_eq!(chain.tip.number(), 169);
     assert_eq!(chain.verifier.config().sequence(), 8);
-    assert!(chain.verifier.config().is_bft(), "raised to V3_0");
+    assert!(
+        chain.verifier.config().allows_consenter_signatures(),
+        "raised to V3_0"
+    );
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn every_bft_block_is_verified_whichever_quorum_signed_it() {
         let mut blocks = blocks(folder);
         let rest = blocks.split_off(1);
         let mut chain = Chain::join(blocks.remove(0));
-        assert!(chain.verifier.config().is_bft());
+        assert!(chain.verifier.config().allows_consenter_signatures());
         let config_blocks = check_chain(&mut chain, rest, "bft/expected.json", 0);
         assert_eq!(config_blocks, [8, 13]);
         assert_eq!(chain.tip.number(), 18);

@@ -364,7 +364,11 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> TlsConfig {
 }
 
 pub(super) fn local_msp(reader: &mut Reader<'_>) -> LocalMspConfig {
-    reader.choice("peer.localMspType", &[("bccsp", ())], ());
+    reader.only(
+        "peer.localMspType",
+        "bccsp",
+        "bccsp; Idemix is not supported",
+    );
     LocalMspConfig {
         id: reader.required("peer.localMspId", "the name of the peer's MSP"),
         config_path: required_path(reader, "peer.mspConfigPath"),
@@ -372,17 +376,13 @@ pub(super) fn local_msp(reader: &mut Reader<'_>) -> LocalMspConfig {
 }
 
 pub(super) fn bccsp(reader: &mut Reader<'_>) -> BccspConfig {
-    let provider = reader
-        .text("peer.BCCSP.Default")
-        .unwrap_or_else(|| "SW".to_owned());
-    if !provider.eq_ignore_ascii_case("SW") {
-        reader.wrong(
-            "peer.BCCSP.Default",
-            "SW: keys in files; Selvedge does not support keys in an HSM (PKCS11)",
-        );
-    }
-    reader.choice("peer.BCCSP.SW.Hash", &[("SHA2", ())], ());
-    reader.choice("peer.BCCSP.SW.Security", &[("256", ())], ());
+    reader.only(
+        "peer.BCCSP.Default",
+        "SW",
+        "SW: keys in files; keys in an HSM (PKCS11) are not supported",
+    );
+    reader.only("peer.BCCSP.SW.Hash", "SHA2", "SHA2");
+    reader.only("peer.BCCSP.SW.Security", "256", "256");
     BccspConfig {
         key_store: reader.path("peer.BCCSP.SW.FileKeyStore.KeyStore"),
     }

@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         found.unwrap_or_default()
     }
 
-    /// One of `choices`, without regard to case; the first one if absent.
+    /// One of `choices`, without regard to case; `default` if absent.
     pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
         let expected = choices
             .iter()
@@ -117,6 +117,16 @@ impl<'a> Reader<'a> {
                 self.wrong(key, expected);
                 default
             }
+        }
+    }
+
+    /// Refuses anything but `supported`, without regard to case; absent is fine.
+    pub fn only(&mut self, key: &'static str, supported: &str, expected: &str) {
+        if self
+            .scalar(key, expected)
+            .is_some_and(|text| !text.eq_ignore_ascii_case(supported))
+        {
+            self.wrong(key, expected);
         }
     }
 

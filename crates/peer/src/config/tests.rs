@@ -81,7 +81,6 @@ fn absent_keys_take_the_defaults_of_fabric() {
         config.ledger.snapshots_root_dir,
         Path::new("/var/peer/snapshots")
     );
-    assert_eq!(config.ledger.state_database, StateDatabase::Embedded);
     assert_eq!(config.limits, LimitsConfig::default());
     assert!(config.validator_pool_size >= 1);
 }
@@ -305,7 +304,13 @@ chaincode:
     "ledger: {state: {stateDatabase: mongo}}",
     "ledger.state.stateDatabase",
     "mongo",
-    "goleveldb or CouchDB"
+    "goleveldb"
+)]
+#[case::couch_db(
+    "ledger: {state: {stateDatabase: CouchDB}}",
+    "ledger.state.stateDatabase",
+    "CouchDB",
+    "not supported"
 )]
 #[case::snapshots(
     "ledger: {snapshots: {rootDir: snapshots}}",

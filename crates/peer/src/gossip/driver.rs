@@ -257,6 +257,6 @@ fn setup(channel: &Channel, block_gossip: bool) -> ChannelSetup {
             })
             .collect(),
         height: channel.ledger().height(),
-        block_gossip: block_gossip && !config.is_bft(),
+        block_gossip: block_gossip && !config.orderer().is_bft(),
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use selvedge_peer::config::{parse_duration, parse_flag};
 
 /// A Hyperledger Fabric peer.
@@ -30,6 +30,9 @@ pub enum Command {
     Channel(Box<ChannelArgs>),
     /// Print the version.
     Version,
+    /// Whole networks for development, in one process.
+    #[command(subcommand)]
+    Devnet(DevnetCommand),
 }
 
 /// `node`.
@@ -132,6 +135,52 @@ pub enum ChannelCommand {
         #[arg(long = "bestEffort", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = flag, hide_default_value = true)]
         best_effort: bool,
     },
+}
+
+/// `devnet`.
+#[derive(Debug, Subcommand)]
+pub enum DevnetCommand {
+    /// Runs a network of Selvedge peers with a development ordering node, on loopback, with a
+    /// steady flow of transactions. Not for production.
+    Up(DevnetArgs),
+}
+
+/// `devnet up`.
+#[derive(Debug, Args)]
+pub struct DevnetArgs {
+    /// Peer organisations.
+    #[arg(long, default_value_t = 2)]
+    pub orgs: u16,
+    /// Peers in each organisation; the first is the leader, the others are fed by gossip.
+    #[arg(long, default_value_t = 2)]
+    pub peers: u16,
+    /// Transactions a second.
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// Transactions in a block, at most.
+    #[arg(long, default_value_t = 10)]
+    pub block_size: u32,
+    /// How long the ordering node waits for a block to fill.
+    #[arg(long, default_value = "500ms", value_parser = duration)]
+    pub batch_timeout: Duration,
+    /// Stop after so many blocks; exit status 0 only if every peer then holds the same chain.
+    #[arg(long)]
+    pub blocks: Option<u64>,
+    /// Keep key material, genesis block, configuration and ledgers in this folder.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// What is printed at the end.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object on standard output.
+    Json,
 }
 
 /// A duration in Go's notation.

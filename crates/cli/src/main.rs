@@ -14,6 +14,7 @@
 mod args;
 mod channel;
 mod client;
+mod devnet;
 mod failure;
 mod node;
 mod signals;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use args::{Command, CommandLine, NodeCommand};
+use args::{Command, CommandLine, DevnetCommand, NodeCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -86,6 +87,7 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
         }
         Command::Channel(arguments) => channel::run(*arguments),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
+        Command::Devnet(DevnetCommand::Up(arguments)) => devnet::up(arguments),
     }
 }
 

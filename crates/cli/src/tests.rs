@@ -105,6 +105,29 @@ fn node_and_version() {
     ));
 }
 
+#[test]
+fn devnet_has_the_defaults_of_its_crate() {
+    let up = |words: &str| match parse_words(words).unwrap().command {
+        Command::Devnet(DevnetCommand::Up(arguments)) => selvedge_devnet::Options::from(arguments),
+        other => panic!("{other:?}"),
+    };
+    let default = selvedge_devnet::Options::default();
+    assert_eq!(up("selvedge devnet up"), default);
+    let words = "selvedge devnet up --blocks 20 --orgs 3 --peers 1 --rate 0.5 --block-size 500 \
+                 --batch-timeout 1s --dir here --output json";
+    let expected = selvedge_devnet::Options {
+        blocks: Some(20),
+        orgs: 3,
+        peers: 1,
+        rate: 0.5,
+        block_size: 500,
+        batch_timeout: Duration::from_secs(1),
+        dir: Some(PathBuf::from("here")),
+        output: selvedge_devnet::Output::Json,
+    };
+    assert_eq!(up(words), expected);
+}
+
 #[rstest]
 #[case("peer bogus")]
 #[case("peer channel bogus")]

@@ -77,6 +77,9 @@ pub enum FetchError {
         /// The node's address.
         orderer: String,
     },
+    /// The channel's configuration names no ordering node.
+    #[error("could not get orderer endpoints: no endpoints currently defined")]
+    NoOrderers,
     /// This node cannot sign its requests.
     #[error("could not create a signed Deliver SeekInfo message: {0}")]
     Sign(#[from] SignatureError),
@@ -86,6 +89,19 @@ pub enum FetchError {
     /// Nobody takes blocks any more, or the fetcher is being stopped.
     #[error("stopped")]
     Stopped,
+}
+
+impl FetchError {
+    /// The phrase that Fabric logs before such an error, and that operators look for.
+    pub(crate) fn headline(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } | Self::Tls { .. } | Self::NoOrderers => {
+                "Could not connect to ordering service"
+            }
+            Self::Censorship { .. } => "Censorship suspicion",
+            _ => "Got error while attempting to receive blocks",
+        }
+    }
 }
 
 fn name(status: i32) -> String {

@@ -154,7 +154,7 @@ impl<V: ChainVerifier> FetchTask<V> {
                 return;
             }
             let Some(orderer) = self.sources.current() else {
-                self.note_failure("no endpoints currently defined".to_owned(), None);
+                self.note_failure(&FetchError::NoOrderers, None);
                 continue;
             };
             match self.fetch_from(&orderer).await {
@@ -168,23 +168,23 @@ impl<V: ChainVerifier> FetchTask<V> {
                 }
                 FetchError::Stopped => return,
                 error => {
-                    self.note_failure(error.to_string(), Some(orderer.address.clone()));
+                    self.note_failure(&error, Some(&orderer.address));
                     self.sources.advance();
                 }
             }
         }
     }
 
-    fn note_failure(&mut self, error: String, orderer: Option<String>) {
+    fn note_failure(&mut self, error: &FetchError, orderer: Option<&str>) {
         self.retry.failed();
         tracing::warn!(
             target: "peer.blocksprovider", channel = %self.requester.channel_id,
-            orderer_address = orderer.as_deref().unwrap_or_default(),
-            "Could not fetch blocks from the ordering service: {error}"
+            orderer_address = orderer.unwrap_or_default(),
+            "{}: {error}", error.headline()
         );
         self.status.send_modify(|status| {
             status.failures = self.retry.failures();
-            status.last_error = Some(error);
+            status.last_error = Some(error.to_string());
         });
     }
 

@@ -199,6 +199,8 @@ pub(crate) enum Conduct {
     Instead(u64, Block),
     /// Answers with a status.
     Answer(Status),
+    /// Answers with a status, unless headers are asked for.
+    HeadersOnly,
 }
 
 /// A request that a node has received.
@@ -359,7 +361,12 @@ type Sender = mpsc::Sender<Result<DeliverResponse, tonic::Status>>;
 impl State {
     async fn answer(&self, asked: &Asked, sender: &Sender) -> Option<()> {
         let conduct = self.conduct.lock().unwrap().clone();
-        if let Conduct::Answer(status) = conduct {
+        let refusal = match conduct {
+            Conduct::Answer(status) => Some(status),
+            Conduct::HeadersOnly if !asked.is_for_headers() => Some(Status::ServiceUnavailable),
+            _ => None,
+        };
+        if let Some(status) = refusal {
             send(sender, deliver_response::Type::Status(status.into())).await?;
             return None;
         }

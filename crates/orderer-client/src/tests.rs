@@ -412,28 +412,23 @@ async fn a_node_that_withholds_blocks_is_found_out_by_the_headers_of_others() {
     let censor = TestOrderer::start(&ca, &blocks)
         .await
         .conduct(Conduct::WithholdAfter(4));
-    let mut fetching = Fetching::start(
-        &ca,
-        addresses(&ca, &[&censor]),
-        bft(Duration::from_millis(300)),
-    );
+    let witness = TestOrderer::start(&ca, &blocks)
+        .await
+        .conduct(Conduct::HeadersOnly);
+    let options = bft(Duration::from_millis(300));
+    let mut fetching = Fetching::start(&ca, addresses(&ca, &[&censor, &witness]), options);
     fetching.expect(0, 4).await;
-    let honest = [
-        TestOrderer::start(&ca, &blocks).await,
-        TestOrderer::start(&ca, &blocks).await,
-    ];
-    // The censor may come first or not; with it the fetcher must not be satisfied.
+    let censorship = format!("block censorship detected, endpoint: {}", censor.address);
+    fetching
+        .status_where(|status| status.last_error.as_ref() == Some(&censorship))
+        .await;
+    assert!(witness.asked().iter().any(|asked| asked.is_for_headers()));
+
+    let honest = TestOrderer::start(&ca, &blocks).await;
     fetching
         .fetcher
-        .update(addresses(&ca, &[&censor, &honest[0], &honest[1]]));
+        .update(addresses(&ca, &[&censor, &witness, &honest]));
     fetching.expect(4, 3).await;
-    eventually("headers were asked for", || {
-        honest
-            .iter()
-            .chain([&censor])
-            .any(|o| o.asked().iter().any(|a| a.is_for_headers()))
-    })
-    .await;
 }
 
 #[tokio::test]

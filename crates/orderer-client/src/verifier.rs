@@ -134,3 +134,40 @@ fn has_data(block: &Bytes) -> bool {
     }
     Shape::decode(block.clone()).is_ok_and(|shape| !shape.data.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use selvedge_protos::common::{Block, BlockData, BlockHeader};
+
+    use super::*;
+
+    #[test]
+    fn only_blocks_with_data_have_data() {
+        let header = Some(BlockHeader {
+            number: 7,
+            ..BlockHeader::default()
+        });
+        let with = |data| {
+            Block {
+                header: header.clone(),
+                data,
+                metadata: None,
+            }
+            .encode_to_vec()
+        };
+        assert!(!has_data(&with(None).into()));
+        assert!(!has_data(&with(Some(BlockData::default())).into()));
+        let data = BlockData {
+            data: vec![Bytes::from_static(b"x")],
+        };
+        assert!(has_data(&with(Some(data)).into()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            has_data(&bytes.into());
+        }
+    }
+}

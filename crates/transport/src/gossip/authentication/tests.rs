@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::TestAuthenticator;
 
@@ -123,5 +125,24 @@ fn other_messages_and_rubbish_are_refused() {
     let message = own_message(&peer("Org1/peer0"), &plain(), false).unwrap();
     for end in 0..message.len() {
         let _ = read(message.slice(..end));
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_stranger_sends_passes_or_panics(
+        frame in proptest::collection::vec(any::<u8>(), 0..400),
+        place in any::<proptest::sample::Index>(),
+        flip in 1..=u8::MAX,
+    ) {
+        let reader = peer("Org2/reader");
+        prop_assert!(check(&reader, &plain(), frame.into()).is_err());
+        let genuine = own_message(&peer("Org1/peer0"), &plain(), false).unwrap();
+        let mut damaged = genuine.to_vec();
+        damaged[place.index(genuine.len())] ^= flip;
+        // Damage outside of what is signed may be ignored, but must not change what is proven.
+        if let Ok(proven) = check(&reader, &plain(), damaged.into()) {
+            prop_assert_eq!(proven.peer.identity, "Org1/peer0");
+        }
     }
 }

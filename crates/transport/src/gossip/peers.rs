@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,8 +60,8 @@ pub(super) struct StreamRecord {
 pub(super) struct StreamSignals {
     /// End at once.
     pub(super) close: CancellationToken,
-    /// Another stream has taken over; end after the linger time.
-    pub(super) retire: CancellationToken,
+    /// Another stream has taken over; end after the linger time, if it is still so.
+    pub(super) retire: Arc<Notify>,
 }
 
 /// What became of a frame.
@@ -191,7 +192,7 @@ impl Peers {
             let at_once =
                 other.outbound != stream.outbound && now.duration_since(other.since) < window;
             if !at_once {
-                other.signals.retire.cancel();
+                other.signals.retire.notify_one();
                 continue;
             }
             let loser = if stream.outbound == own_is_smaller {
@@ -199,7 +200,7 @@ impl Peers {
             } else {
                 &stream
             };
-            loser.signals.retire.cancel();
+            loser.signals.retire.notify_one();
             current = if stream.outbound { stream.id } else { other.id };
         }
         let replaced = !slot.streams.is_empty();

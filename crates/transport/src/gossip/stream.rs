@@ -53,29 +53,24 @@ impl Stream {
     async fn serve(&mut self) -> End {
         let linger = self.linger();
         let (shared, queue, signals) = (&self.shared, &self.queue, &self.signals);
-        let mut retirement = std::pin::pin!(async {
-            signals.retire.cancelled().await;
-            tokio::time::sleep(linger).await;
-        });
-        let mut retired = false;
-        let mut read = std::pin::pin!(read(shared, self.pki_id, &mut self.incoming));
-        let mut write = std::pin::pin!(write(shared, queue, self.id, &self.outgoing));
-        loop {
-            tokio::select! {
-                reason = &mut read => return End::Final(DisconnectReason::StreamEnded(reason)),
-                () = &mut write => {
-                    let reason = "the stream is closed".to_owned();
-                    return End::Final(DisconnectReason::StreamEnded(reason));
-                }
-                () = signals.close.cancelled() => return End::Final(DisconnectReason::Closed),
-                () = shared.stop.cancelled() => return End::Final(DisconnectReason::Closed),
-                () = &mut retirement, if !retired => {
-                    retired = true;
-                    if shared.lock_peers().retire(&self.pki_id, self.id) {
-                        return End::Retired;
-                    }
+        let retirement = async {
+            loop {
+                signals.retire.notified().await;
+                tokio::time::sleep(linger).await;
+                if shared.lock_peers().retire(&self.pki_id, self.id) {
+                    return;
                 }
             }
+        };
+        let ended = |reason| End::Final(DisconnectReason::StreamEnded(reason));
+        tokio::select! {
+            reason = read(shared, self.pki_id, &mut self.incoming) => ended(reason),
+            () = write(shared, queue, self.id, &self.outgoing) => {
+                ended("the stream is closed".to_owned())
+            }
+            () = signals.close.cancelled() => End::Final(DisconnectReason::Closed),
+            () = shared.stop.cancelled() => End::Final(DisconnectReason::Closed),
+            () = retirement => End::Retired,
         }
     }
 

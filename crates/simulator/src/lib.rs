@@ -1,1 +1,75 @@
-//! (to be written)
+//! A network of gossip cores on virtual time.
+//!
+//! [`run`] starts as many peers as asked for, lets an ordering service hand blocks to the leader of
+//! each organisation, and reports how long the blocks took to reach everybody and at what price. The
+//! peers are the very [`Gossip`](selvedge_gossip::node::Gossip) that the node runs; frames pass through
+//! the same decoding and verification. What is played is the world around them: the wires, the disks,
+//! and the keys.
+//!
+//! One [`Options`] value, with its seed, gives one [`Report`], bit by bit, on any machine. Nothing waits:
+//! an hour in the simulated world takes as long as its events take to compute.
+//!
+//! | module | what it plays |
+//! | --- | --- |
+//! | [`options`] | what to simulate |
+//! | `world` | the peers, the event queue, time |
+//! | `queue` | what happens when |
+//! | `peer` | one peer: core, ledger, committer |
+//! | `wires` | latency, bandwidth, loss, partitions |
+//! | `keys` | identities and signatures, cheap but not forgeable within the simulation |
+//! | `block` | blocks that are small in memory and as large as asked for on the wires |
+//! | `liars` | peers that lie |
+//! | [`report`] | what came of it |
+//! | [`curves`] | the same as a picture |
+//!
+//! # What is left out
+//!
+//! Streams do not break by themselves, and handshakes cost nothing. A block takes a fixed time to be
+//! verified and committed. In networks of more than [`options::FULL_DETAIL`] peers each peer knows a
+//! random part of its organisation, and alive messages, StateInfo and identities, whose number grows with
+//! the square of the network, are not exchanged, under either rules; see [`Options::background`].
+
+mod block;
+pub mod curves;
+mod keys;
+mod liars;
+pub mod options;
+mod peer;
+mod queue;
+pub mod report;
+mod wires;
+mod world;
+
+pub use options::{Options, Place};
+pub use report::Report;
+pub use selvedge_gossip::config::Rules;
+
+/// Runs a simulation to its end.
+///
+/// Memory grows with peers times known members (about 1 kB for each pair), time with the number of
+/// messages (a few microseconds each).
+pub fn run(options: &Options) -> Result<Report, SimulationError> {
+    options.check()?;
+    Ok(world::World::new(options)?.run())
+}
+
+/// Why a simulation cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    /// An option makes no sense.
+    #[error("{option} is {found}, must be {expected}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A peer refused its configuration.
+    #[error(transparent)]
+    Config(#[from] selvedge_gossip::config::ConfigError),
+    /// A simulated key was refused.
+    #[error("a simulated peer has no valid identity: {0}")]
+    Identity(String),
+}

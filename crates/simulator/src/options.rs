@@ -1,0 +1,157 @@
+//! What to simulate.
+
+use std::time::Duration;
+
+use selvedge_gossip::config::Rules;
+use serde::Serialize;
+
+use crate::SimulationError;
+
+/// Up to this many peers everything is simulated; beyond, see [`Options::background`].
+pub const FULL_DETAIL: usize = 200;
+
+/// How many members each peer knows, on average, in larger networks.
+pub const PARTIAL_VIEW: usize = 100;
+
+/// Where the peers stand: latency and bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// One machine: 50 to 150 µs, 10 Gbit/s a peer.
+    Machine,
+    /// Three zones of a region: 0.3 ms within a zone, 1 ms between, 1 Gbit/s a peer.
+    Region,
+    /// Six regions around the planet: 1 ms within a region, 15 to 140 ms between, 200 Mbit/s a peer.
+    Planet,
+}
+
+/// Two groups of peers that cannot reach each other for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// When it begins, from the first block on.
+    pub begin: Duration,
+    /// How long it lasts.
+    pub length: Duration,
+    /// So many of a thousand peers are on the smaller side, chosen at random.
+    pub per_mille: u32,
+}
+
+/// A simulation. [`Options::default`] is a small network that runs in a second.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Peers in all.
+    pub peers: usize,
+    /// Organisations that they are spread over, evenly; each has a leader that gets blocks from the
+    /// ordering service.
+    pub orgs: usize,
+    /// Channels, each with all peers.
+    pub channels: usize,
+    /// Blocks of each channel.
+    pub blocks: u64,
+    /// Blocks a second, of each channel.
+    pub rate: f64,
+    /// Bytes of a block.
+    pub block_size: usize,
+    /// Where the peers stand.
+    pub place: Place,
+    /// Frames that are lost, of a million.
+    pub loss_per_million: u32,
+    /// Whose rules the peers follow.
+    pub rules: Rules,
+    /// `peer.gossip.state.enabled`.
+    pub state_transfer: bool,
+    /// Start from the bootstrap peers, instead of with a membership that is complete.
+    pub cold_start: bool,
+    /// Simulate alive messages, StateInfo and identity pull. `None`: in networks of up to [`FULL_DETAIL`] peers.
+    pub background: Option<bool>,
+    /// A partition.
+    pub partition: Option<Partition>,
+    /// Restarts of random peers that are no leaders, in an hour.
+    pub restarts_per_hour: f64,
+    /// Peers that lie, of a thousand; leaders do not.
+    pub liars_per_mille: u32,
+    /// How long to wait for the last peers after the last block, at most.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            peers: 10,
+            orgs: 1,
+            channels: 1,
+            blocks: 40,
+            rate: 4.0,
+            block_size: 20_000,
+            place: Place::Region,
+            loss_per_million: 0,
+            rules: Rules::Selvedge,
+            state_transfer: true,
+            cold_start: false,
+            background: None,
+            partition: None,
+            restarts_per_hour: 0.0,
+            liars_per_mille: 0,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Options {
+    /// Refuses what cannot be simulated.
+    pub fn check(&self) -> Result<(), SimulationError> {
+        let refuse = |option, found: String, expected| {
+            Err(SimulationError::Option {
+                option,
+                found,
+                expected,
+            })
+        };
+        if self.orgs == 0 || self.orgs > self.peers {
+            let expected = "between 1 and the number of peers";
+            return refuse("orgs", self.orgs.to_string(), expected);
+        }
+        if self.peers > 100_000 {
+            return refuse("peers", self.peers.to_string(), "at most 100000");
+        }
+        if self.channels == 0 || self.channels > 1000 {
+            return refuse("channels", self.channels.to_string(), "between 1 and 1000");
+        }
+        if self.blocks == 0 || self.blocks > 1_000_000 {
+            return refuse("blocks", self.blocks.to_string(), "between 1 and 1000000");
+        }
+        if !(0.001..=10_000.0).contains(&self.rate) {
+            return refuse("rate", self.rate.to_string(), "between 0.001 and 10000");
+        }
+        if self.block_size > 100 << 20 {
+            let found = self.block_size.to_string();
+            return refuse("block-size", found, "at most 100 MiB");
+        }
+        if self.loss_per_million > 900_000 {
+            let found = self.loss_per_million.to_string();
+            return refuse("loss", found, "at most 900000 of a million");
+        }
+        if self.liars_per_mille > 900 {
+            let found = self.liars_per_mille.to_string();
+            return refuse("liars", found, "at most 900 of a thousand");
+        }
+        if !(0.0..=1e6).contains(&self.restarts_per_hour) {
+            let found = self.restarts_per_hour.to_string();
+            return refuse("restarts", found, "between 0 and 1000000 an hour");
+        }
+        Ok(())
+    }
+
+    /// Whether alive messages, StateInfo and identity pull are simulated.
+    pub fn has_background(&self) -> bool {
+        self.background.unwrap_or(self.peers <= FULL_DETAIL)
+    }
+
+    /// The time between two blocks of a channel.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.rate)
+    }
+}

@@ -1,0 +1,90 @@
+//! What happens when, in simulated time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+use selvedge_gossip::event::Event;
+
+use crate::block::SimBlock;
+use crate::wires::Nanos;
+
+/// Something that happens.
+pub(crate) enum Happening {
+    /// A frame arrives.
+    Frame {
+        from: usize,
+        to: usize,
+        frame: Bytes,
+    },
+    /// A peer is told something; if it has been restarted meanwhile, it is not.
+    Told {
+        peer: usize,
+        run: u32,
+        event: Box<Event<SimBlock>>,
+    },
+    /// A deadline of a peer.
+    Wake { peer: usize, run: u32 },
+    /// The ordering service has cut a block.
+    Cut { channel: usize, number: u64 },
+    /// A partition begins or ends.
+    Partition { begins: bool },
+    /// A random peer stops.
+    Stop,
+    /// It comes back.
+    Start { peer: usize },
+}
+
+/// A priority queue: what is due first comes first, and of what is due at once, what was entered first.
+#[derive(Default)]
+pub(crate) struct Queue {
+    order: BinaryHeap<Reverse<(Nanos, u64, usize)>>,
+    /// What happens, in slots that are used again.
+    slots: Vec<Option<Happening>>,
+    free: Vec<usize>,
+    entered: u64,
+}
+
+impl Queue {
+    pub(crate) fn enter(&mut self, at: Nanos, happening: Happening) {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.slots.get_mut(slot) {
+                    *place = Some(happening);
+                }
+                slot
+            }
+            None => {
+                self.slots.push(Some(happening));
+                self.slots.len() - 1
+            }
+        };
+        self.order.push(Reverse((at, self.entered, slot)));
+        self.entered += 1;
+    }
+
+    pub(crate) fn next(&mut self) -> Option<(Nanos, Happening)> {
+        let Reverse((at, _, slot)) = self.order.pop()?;
+        let happening = self.slots.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some((at, happening))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_happen_in_order_of_time_then_of_entry() {
+        let mut queue = Queue::default();
+        for (at, peer) in [(5, 0), (3, 1), (5, 2), (3, 3)] {
+            queue.enter(at, Happening::Start { peer });
+        }
+        let mut seen = Vec::new();
+        while let Some((at, Happening::Start { peer })) = queue.next() {
+            seen.push((at, peer));
+        }
+        assert_eq!(seen, [(3, 1), (3, 3), (5, 0), (5, 2)]);
+    }
+}

@@ -1,0 +1,121 @@
+//! What lies between the peers: latency, bandwidth, loss, partitions.
+//!
+//! A frame leaves when its sender's uplink is free, takes the link's latency, and does not overtake an
+//! earlier one between the same two peers, as on a TCP connection.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::options::{Options, Place};
+
+/// Nanoseconds since the start of the simulation.
+pub(crate) type Nanos = u64;
+
+const MICROSECOND: Nanos = 1_000;
+const MILLISECOND: Nanos = 1_000_000;
+
+/// One-way latencies between six regions in milliseconds: Virginia, Oregon, Frankfurt, Mumbai, Tokyo,
+/// Sydney, from published round-trip times of a cloud provider, halved and rounded.
+const PLANET: [[Nanos; 6]; 6] = [
+    [1, 33, 45, 95, 73, 99],
+    [33, 1, 70, 108, 49, 69],
+    [45, 70, 1, 61, 112, 140],
+    [95, 108, 61, 1, 64, 76],
+    [73, 49, 112, 64, 1, 52],
+    [99, 69, 140, 76, 52, 1],
+];
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    place: Place,
+    loss_per_million: u32,
+    /// When each peer's uplink is free again.
+    uplink: Vec<Nanos>,
+    /// When the last frame between two peers arrives.
+    last: BTreeMap<(usize, usize), Nanos>,
+    /// Peers on the smaller side of a partition, while there is one.
+    cut_off: Option<Vec<bool>>,
+}
+
+impl Wires {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            place: options.place,
+            loss_per_million: options.loss_per_million,
+            uplink: vec![0; options.peers],
+            last: BTreeMap::new(),
+            cut_off: None,
+        }
+    }
+
+    pub(crate) fn part(&mut self, cut_off: Option<Vec<bool>>) {
+        self.cut_off = cut_off;
+    }
+
+    /// Whether two peers can reach each other.
+    pub(crate) fn connected(&self, from: usize, to: usize) -> bool {
+        match &self.cut_off {
+            Some(cut_off) => cut_off.get(from) == cut_off.get(to),
+            None => true,
+        }
+    }
+
+    /// When a frame of so many bytes arrives; `None`: it is lost.
+    pub(crate) fn carry(
+        &mut self,
+        from: usize,
+        to: usize,
+        size: usize,
+        now: Nanos,
+        rng: &mut StdRng,
+    ) -> Option<Nanos> {
+        let left = self.leave(from, size, now);
+        if self.loss_per_million > 0 && rng.random_range(0..1_000_000) < self.loss_per_million {
+            return None;
+        }
+        let earliest = left + self.latency(from, to, rng);
+        let last = self.last.entry((from, to)).or_insert(0);
+        *last = earliest.max(*last + 1);
+        Some(*last)
+    }
+
+    /// The time that a small message takes, there and back.
+    pub(crate) fn round_trip(&self, from: usize, to: usize, rng: &mut StdRng) -> Nanos {
+        self.latency(from, to, rng) + self.latency(to, from, rng)
+    }
+
+    fn leave(&mut self, from: usize, size: usize, now: Nanos) -> Nanos {
+        let bits_per_second: u64 = match self.place {
+            Place::Machine => 10_000_000_000,
+            Place::Region => 1_000_000_000,
+            Place::Planet => 200_000_000,
+        };
+        let bits = u64::try_from(size).unwrap_or(u64::MAX).saturating_mul(8);
+        let takes = bits.saturating_mul(1_000) / (bits_per_second / 1_000_000);
+        let Some(free) = self.uplink.get_mut(from) else {
+            return now;
+        };
+        *free = now.max(*free).saturating_add(takes);
+        *free
+    }
+
+    fn latency(&self, from: usize, to: usize, rng: &mut StdRng) -> Nanos {
+        match self.place {
+            Place::Machine => rng.random_range(50 * MICROSECOND..150 * MICROSECOND),
+            Place::Region => {
+                let same_zone = from % 3 == to % 3;
+                let base = if same_zone { 300 } else { 1_000 } * MICROSECOND;
+                base + rng.random_range(0..base / 2)
+            }
+            Place::Planet => {
+                let row = PLANET.get(from % 6);
+                let base = row.and_then(|row| row.get(to % 6)).copied().unwrap_or(1);
+                let base = base * MILLISECOND;
+                base + rng.random_range(0..base / 10)
+            }
+        }
+    }
+}

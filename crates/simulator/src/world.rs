@@ -1,0 +1,671 @@
+//! The peers, the queue of what happens, and time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::index;
+use rand::{Rng, SeedableRng};
+use selvedge_gossip::event::{
+    Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
+    FrameKind, Payload,
+};
+use selvedge_gossip::message::{self, Message, decode, verify};
+use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
+
+use crate::SimulationError;
+use crate::block::{SimBlock, blocks_in, names_channel};
+use crate::keys::Keys;
+use crate::liars::Lie;
+use crate::options::{Options, PARTIAL_VIEW};
+use crate::peer::{EPOCH, SimPeer, channel_name, endpoint, external_endpoint, org_name};
+use crate::queue::{Happening, Queue};
+use crate::report::{Measures, Report};
+use crate::wires::{Nanos, Wires};
+
+/// From the ordering service to a leader.
+const ORDERING: Nanos = 2_000_000;
+/// To verify a block.
+const VERIFICATION: Nanos = 1_000_000;
+/// To commit a block; blocks of a peer one after the other.
+const COMMIT: Nanos = 5_000_000;
+/// To read blocks from the ledger.
+const READ: Nanos = 1_000_000;
+/// Until a peer is found to be unreachable across a partition.
+const DIAL_TIMEOUT: Nanos = 3_000_000_000;
+/// Bytes of HTTP/2, TLS, TCP and IP around a frame.
+const OVERHEAD: usize = 90;
+
+/// See the module's documentation.
+pub(crate) struct World {
+    options: Options,
+    /// An instant to count from; only differences matter.
+    base: Instant,
+    now: Nanos,
+    queue: Queue,
+    peers: Vec<SimPeer>,
+    by_id: BTreeMap<PkiId, usize>,
+    by_endpoint: BTreeMap<Endpoint, usize>,
+    channels: Vec<ChannelId>,
+    wires: Wires,
+    /// Whom each peer knows of in the beginning.
+    known: Vec<BTreeSet<usize>>,
+    connected: BTreeSet<(usize, usize)>,
+    rng: StdRng,
+    measures: Measures,
+    measuring: bool,
+    /// Ledgers of honest peers that lack blocks.
+    incomplete: usize,
+    last_cut: Nanos,
+    /// Until then peers are restarted.
+    restarts_end: Nanos,
+}
+
+impl World {
+    pub(crate) fn new(options: &Options) -> Result<Self, SimulationError> {
+        let mut rng = StdRng::seed_from_u64(options.seed);
+        let base = Instant::now();
+        let lies = lies(options, &mut rng);
+        let peers = (0..options.peers)
+            .map(|index| SimPeer::new(index, options, base, lies.get(&index).copied()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let by_id = peers.iter().enumerate();
+        let by_id = by_id.map(|(index, peer)| (peer.identity.pki_id(), index));
+        let mut by_endpoint: BTreeMap<Endpoint, usize> = BTreeMap::new();
+        for index in 0..options.peers {
+            by_endpoint.insert(endpoint(index), index);
+            by_endpoint.insert(external_endpoint(index, options), index);
+        }
+        Ok(Self {
+            base,
+            now: 0,
+            queue: Queue::default(),
+            by_id: by_id.collect(),
+            by_endpoint,
+            channels: (0..options.channels)
+                .map(|channel| ChannelId::new(channel_name(channel)))
+                .collect(),
+            wires: Wires::new(options),
+            known: acquaintances(options, &mut rng),
+            connected: BTreeSet::new(),
+            rng,
+            measures: Measures::new(options),
+            measuring: false,
+            incomplete: (options.peers - lies.len()) * options.channels,
+            last_cut: 0,
+            restarts_end: 0,
+            peers,
+            options: options.clone(),
+        })
+    }
+
+    pub(crate) fn run(mut self) -> Report {
+        for index in 0..self.peers.len() {
+            self.join_channels(index);
+        }
+        let begin = if self.options.cold_start {
+            Duration::from_secs(60)
+        } else {
+            self.introduce_everybody();
+            Duration::from_secs(5)
+        };
+        self.plan(nanos(begin));
+        let end = self.last_cut + nanos(self.options.patience);
+        while let Some((at, happening)) = self.queue.next() {
+            if at > end || self.is_done() {
+                break;
+            }
+            self.now = at;
+            self.happen(happening);
+        }
+        self.finish()
+    }
+
+    /// All blocks have arrived, and what was planned has happened.
+    fn is_done(&self) -> bool {
+        self.incomplete == 0 && self.now > self.last_cut && self.now > self.restarts_end
+    }
+
+    fn finish(mut self) -> Report {
+        let honest_incomplete = self.incomplete;
+        if honest_incomplete > 0 && self.options.state_transfer {
+            let ledgers = format!("{honest_incomplete} ledgers did not become complete");
+            self.measures.violated(ledgers);
+        }
+        let mut arrivals: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+        for peer in &self.peers {
+            let counters = peer.gossip.counters();
+            for (name, how) in [
+                ("orderer", Arrival::Orderer),
+                ("push", Arrival::Push),
+                ("pull", Arrival::Pull),
+                ("state_transfer", Arrival::StateTransfer),
+            ] {
+                *arrivals.entry(name).or_default() += counters.blocks_by(how);
+            }
+            for (reason, count) in counters.drops() {
+                *drops.entry(format!("{reason:?}")).or_default() += count;
+            }
+        }
+        let seconds = Duration::from_nanos(self.now).as_secs_f64();
+        let mut report = self.measures.report(&self.options, seconds);
+        report.arrivals = arrivals;
+        report.drops = drops;
+        report.incomplete = honest_incomplete;
+        report
+    }
+
+    /// Enters the blocks, the partition and the restarts.
+    fn plan(&mut self, begin: Nanos) {
+        let interval = nanos(self.options.interval());
+        let channels = self.options.channels;
+        for channel in 0..channels {
+            let offset = interval * channel as u64 / channels as u64;
+            for number in 1..=self.options.blocks {
+                let at = begin + offset + interval * (number - 1);
+                self.queue.enter(at, Happening::Cut { channel, number });
+                self.last_cut = self.last_cut.max(at);
+            }
+        }
+        if let Some(partition) = self.options.partition {
+            let from = begin + nanos(partition.begin);
+            let until = from + nanos(partition.length);
+            self.queue
+                .enter(from, Happening::Partition { begins: true });
+            self.queue
+                .enter(until, Happening::Partition { begins: false });
+            self.restarts_end = self.restarts_end.max(until);
+        }
+        if self.options.restarts_per_hour > 0.0 {
+            let mean = 3600e9 / self.options.restarts_per_hour;
+            let mut at = begin as f64;
+            loop {
+                at += mean * -self.rng.random_range(f64::MIN_POSITIVE..1.0).ln();
+                if at > self.last_cut as f64 {
+                    break;
+                }
+                self.queue.enter(at as Nanos, Happening::Stop);
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Frame { from, to, frame } => self.arrive(from, to, frame),
+            Happening::Told { peer, run, event } => {
+                if self
+                    .peers
+                    .get(peer)
+                    .is_some_and(|it| it.run == run && it.up)
+                {
+                    self.tell(peer, *event);
+                }
+            }
+            Happening::Wake { peer, run } => self.wake(peer, run),
+            Happening::Cut { channel, number } => self.cut(channel, number),
+            Happening::Partition { begins } => self.part(begins),
+            Happening::Stop => self.stop_one(),
+            Happening::Start { peer } => self.start(peer),
+        }
+    }
+
+    /// The ordering service hands a block to the leaders.
+    fn cut(&mut self, channel: usize, number: u64) {
+        self.measuring = true;
+        let Some(id) = self.channels.get(channel).cloned() else {
+            return;
+        };
+        let block = SimBlock::genuine(id.as_str(), number);
+        for leader in 0..self.options.orgs {
+            let event = Event::BlockFromOrderer {
+                channel: id.clone(),
+                block: block.clone(),
+            };
+            let delay = ORDERING + self.rng.random_range(0..ORDERING / 4);
+            self.tell_later(leader, delay, event);
+        }
+    }
+
+    fn part(&mut self, begins: bool) {
+        let Some(partition) = self.options.partition.filter(|_| begins) else {
+            return self.wires.part(None);
+        };
+        let peers = self.options.peers;
+        let count = peers * partition.per_mille.min(1000) as usize / 1000;
+        let mut cut_off = vec![false; peers];
+        for chosen in index::sample(&mut self.rng, peers, count) {
+            if let Some(place) = cut_off.get_mut(chosen) {
+                *place = true;
+            }
+        }
+        self.wires.part(Some(cut_off));
+    }
+
+    fn stop_one(&mut self) {
+        let (orgs, peers) = (self.options.orgs, self.options.peers);
+        if orgs == peers {
+            return;
+        }
+        let chosen = self.rng.random_range(orgs..peers);
+        let pause = self.rng.random_range(1_000_000_000..40_000_000_000);
+        let at = self.now + pause;
+        if let Some(peer) = self.peers.get_mut(chosen)
+            && peer.up
+        {
+            peer.up = false;
+            self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
+            self.queue.enter(at, Happening::Start { peer: chosen });
+            self.restarts_end = self.restarts_end.max(at);
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let (seed, base, now) = (self.options.seed, self.base, self.now);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if let Err(error) = peer.restart(index, seed, base, now) {
+            return self
+                .measures
+                .violated(format!("peer {index} cannot start: {error}"));
+        }
+        self.join_channels(index);
+        if !self.options.has_background() {
+            self.introduce(index);
+        }
+    }
+
+    fn join_channels(&mut self, index: usize) {
+        for channel in 0..self.options.channels {
+            let setup = self.setup(index, channel);
+            self.tell(index, Event::ChannelJoined(setup));
+        }
+        self.tell(index, Event::Wakeup);
+    }
+
+    fn setup(&self, index: usize, channel: usize) -> ChannelSetup {
+        let org = |org: usize| ChannelOrg {
+            org: OrgId::new(org_name(org)),
+            anchor_peers: Some(external_endpoint(org, &self.options))
+                .filter(|endpoint| !endpoint.is_empty())
+                .into_iter()
+                .collect(),
+        };
+        let heights = self.peers.get(index).map(|peer| peer.heights.as_slice());
+        let height = heights.and_then(|heights| heights.get(channel).copied());
+        ChannelSetup {
+            channel: ChannelId::new(channel_name(channel)),
+            sequence: 1,
+            orgs: (0..self.options.orgs).map(org).collect(),
+            height: height.unwrap_or(1),
+            block_gossip: true,
+        }
+    }
+
+    fn introduce_everybody(&mut self) {
+        for index in 0..self.peers.len() {
+            self.introduce(index);
+        }
+    }
+
+    /// Tells a peer whom there is.
+    fn introduce(&mut self, index: usize) {
+        let Some(known) = self.known.get(index) else {
+            return;
+        };
+        let known: Vec<&SimPeer> = known.iter().filter_map(|it| self.peers.get(*it)).collect();
+        let Some(teller) = known.first().map(|peer| peer.identity.clone()) else {
+            return;
+        };
+        let now = self.base + Duration::from_nanos(self.now);
+        let alive = known
+            .iter()
+            .filter_map(|peer| message::own_alive(peer.local(), 0, now, now, &peer.key).ok())
+            .collect();
+        let mut snapshots = Vec::new();
+        for (channel, id) in self.channels.iter().enumerate() {
+            let infos = known.iter().filter_map(|peer| {
+                let height = peer.heights.get(channel).copied().unwrap_or(1);
+                let (local, key) = (peer.local(), &peer.key);
+                message::own_state_info(local, id, EPOCH, height, false, Vec::new(), key).ok()
+            });
+            snapshots.push(Message::StateInfoSnapshot(id.clone(), infos.collect()));
+        }
+        let response = Message::MembershipResponse {
+            nonce: 0,
+            alive,
+            dead: Vec::new(),
+        };
+        let from = teller.pki_id();
+        self.tell(
+            index,
+            Event::Connected {
+                identity: teller,
+                endpoint: None,
+            },
+        );
+        for message in std::iter::once(response).chain(snapshots) {
+            self.tell(index, Event::Message { from, message });
+        }
+    }
+
+    fn wake(&mut self, index: usize, run: u32) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if peer.run != run || !peer.up || peer.wake_at != Some(now) {
+            return;
+        }
+        peer.wake_at = None;
+        self.tell(index, Event::Wakeup);
+        let asleep = self.peers.get(index).and_then(|peer| peer.wake_at);
+        if asleep.is_some_and(|at| at <= now) {
+            self.measures
+                .violated(format!("peer {index} does not sleep"));
+        }
+    }
+
+    /// Lets a peer handle an event, does what it asks for, and notes when it wants to be woken.
+    fn tell(&mut self, index: usize, event: Event<SimBlock>) {
+        let instant = self.base + Duration::from_nanos(self.now);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let mut actions = Vec::new();
+        peer.gossip
+            .handle(event, instant, &mut |action| actions.push(action));
+        if let Some(deadline) = peer.gossip.next_deadline() {
+            let wait = deadline.saturating_duration_since(self.base);
+            let at = nanos(wait).max(self.now);
+            if peer
+                .wake_at
+                .is_none_or(|planned| at < planned || planned < self.now)
+            {
+                peer.wake_at = Some(at);
+                let run = peer.run;
+                self.queue.enter(at, Happening::Wake { peer: index, run });
+            }
+        }
+        for action in actions {
+            self.act(index, action);
+        }
+    }
+
+    fn tell_later(&mut self, index: usize, delay: Nanos, event: Event<SimBlock>) {
+        let Some(run) = self.peers.get(index).map(|peer| peer.run) else {
+            return;
+        };
+        let happening = Happening::Told {
+            peer: index,
+            run,
+            event: Box::new(event),
+        };
+        self.queue.enter(self.now + delay, happening);
+    }
+
+    fn act(&mut self, index: usize, action: Action<SimBlock>) {
+        match action {
+            Action::Send { to, frame, kind } => self.send(index, &to.pki_id, frame, kind),
+            Action::Dial { endpoint, purpose } => self.dial(index, endpoint, purpose),
+            Action::VerifyBlock { channel, block } => {
+                let event = verdict(channel, block);
+                self.tell_later(index, VERIFICATION, event);
+            }
+            Action::Deliver { channel, block, .. } => self.deliver(index, &channel, &block),
+            Action::ReadBlocks {
+                channel,
+                to,
+                nonce,
+                start,
+                end,
+            } => self.read(index, channel, to, nonce, start, end),
+            Action::Disconnect { peer, .. } => {
+                if let Some(peer) = self.by_id.get(&peer) {
+                    self.connected.remove(&pair(index, *peer));
+                }
+            }
+            Action::IdentityLearned(_)
+            | Action::IdentityPurged(_)
+            | Action::Revalidate(_)
+            | Action::Notice(_) => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: &PkiId, frame: Bytes, kind: FrameKind) {
+        let (Some(to_index), Some(sender)) = (self.by_id.get(to).copied(), self.peers.get(from))
+        else {
+            return self.measures.violated("a frame for nobody".to_owned());
+        };
+        let frame = match sender.lie {
+            Some(lie) => match lie.twist(kind, frame, &sender.key) {
+                Some(frame) => frame,
+                None => return,
+            },
+            None => frame,
+        };
+        if kind == FrameKind::Hello && !self.options.has_background() && !names_channel(&frame) {
+            return;
+        }
+        let blocks = blocks_in(kind, &frame);
+        let size = frame.len() + OVERHEAD + blocks * self.options.block_size;
+        if self.measuring {
+            *self.measures.bytes.entry(kind.name()).or_default() += size as u64;
+            self.measures.messages += 1;
+            self.measures.block_copies += blocks as u64;
+        }
+        if !self.peers.get(to_index).is_some_and(|peer| peer.up) {
+            let delay = self.wires.round_trip(from, to_index, &mut self.rng);
+            return self.tell_later(from, delay, Event::Unreachable(*to));
+        }
+        if !self.wires.connected(from, to_index) {
+            self.connected.remove(&pair(from, to_index));
+            return self.tell_later(from, DIAL_TIMEOUT, Event::Unreachable(*to));
+        }
+        let carried = self
+            .wires
+            .carry(from, to_index, size, self.now, &mut self.rng);
+        if let Some(at) = carried {
+            let happening = Happening::Frame {
+                from,
+                to: to_index,
+                frame,
+            };
+            self.queue.enter(at, happening);
+        }
+    }
+
+    /// A frame arrives: it is decoded and verified as in the node.
+    fn arrive(&mut self, from: usize, to: usize, frame: Bytes) {
+        let up = |index: usize| self.peers.get(index).is_some_and(|peer| peer.up);
+        if !up(from) || !up(to) || !self.wires.connected(from, to) {
+            return;
+        }
+        self.connect(from, to);
+        let (Some(sender), Some(receiver)) = (self.peers.get(from), self.peers.get(to)) else {
+            return;
+        };
+        let from = sender.identity.pki_id();
+        let honest = sender.lie.is_none();
+        let verified = decode(frame)
+            .and_then(|received| verify(received, &Keys, receiver.gossip.identities()));
+        match verified {
+            Ok(verification) => {
+                let message = verification.message;
+                self.tell(to, Event::Message { from, message });
+            }
+            Err(selvedge_gossip::message::MessageError::UnknownAuthor { .. }) => {}
+            Err(error) if honest => {
+                self.measures
+                    .violated(format!("an honest peer sent: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// A first frame opens a stream, whose handshake tells both who the other is.
+    fn connect(&mut self, one: usize, other: usize) {
+        if !self.connected.insert(pair(one, other)) {
+            return;
+        }
+        for (index, peer) in [(one, other), (other, one)] {
+            if let Some(peer) = self.peers.get(peer) {
+                let identity = peer.identity.clone();
+                self.tell(
+                    index,
+                    Event::Connected {
+                        identity,
+                        endpoint: None,
+                    },
+                );
+            }
+        }
+    }
+
+    fn dial(&mut self, from: usize, endpoint: Endpoint, purpose: DialPurpose) {
+        let found = self.by_endpoint.get(&endpoint).copied();
+        let reached = found.filter(|to| {
+            self.peers.get(*to).is_some_and(|peer| peer.up) && self.wires.connected(from, *to)
+        });
+        let (outcome, delay) = match reached.and_then(|to| Some((to, self.peers.get(to)?))) {
+            None => (DialOutcome::Failed, DIAL_TIMEOUT),
+            Some((to, peer)) => {
+                let outcome = match purpose {
+                    DialPurpose::Ping(_) => DialOutcome::Answered,
+                    DialPurpose::Identify => DialOutcome::Identified(peer.identity.clone()),
+                };
+                (outcome, 2 * self.wires.round_trip(from, to, &mut self.rng))
+            }
+        };
+        let event = Event::Dialed {
+            endpoint,
+            purpose,
+            outcome,
+        };
+        self.tell_later(from, delay, event);
+    }
+
+    /// The committer of a peer gets a block.
+    fn deliver(&mut self, index: usize, channel: &ChannelId, block: &SimBlock) {
+        let Some(number_of_channel) = self.channels.iter().position(|id| id == channel) else {
+            return self.measures.violated("a block of no channel".to_owned());
+        };
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(height) = peer.heights.get_mut(number_of_channel) else {
+            return;
+        };
+        let number = block.number();
+        if number != *height {
+            let expected = *height;
+            return self.measures.violated(format!(
+                "peer {index} was handed block {number} where {expected} is next"
+            ));
+        }
+        if *block != SimBlock::genuine(channel.as_str(), number) {
+            return self
+                .measures
+                .violated(format!("peer {index} was handed a forged block"));
+        }
+        *height += 1;
+        let height = *height;
+        let free = peer.committer_free.max(self.now) + COMMIT;
+        peer.committer_free = free;
+        let honest = peer.lie.is_none();
+        self.measures.arrived(number_of_channel, number, self.now);
+        if honest && height == self.options.blocks + 1 {
+            self.incomplete -= 1;
+        }
+        let channel = channel.clone();
+        let event = Event::Committed { channel, height };
+        self.tell_later(index, free - self.now, event);
+    }
+
+    fn read(
+        &mut self,
+        index: usize,
+        channel: ChannelId,
+        to: Peer,
+        nonce: u64,
+        start: u64,
+        end: u64,
+    ) {
+        let position = self.channels.iter().position(|id| *id == channel);
+        let heights = self.peers.get(index).map(|peer| &peer.heights);
+        let height = heights
+            .zip(position)
+            .and_then(|(heights, position)| heights.get(position).copied())
+            .unwrap_or(0);
+        let blocks = (start..end.saturating_add(1).min(height))
+            .map(|number| {
+                SimBlock::genuine(channel.as_str(), number)
+                    .encoded()
+                    .clone()
+            })
+            .collect();
+        let event = Event::BlocksRead {
+            channel,
+            to,
+            nonce,
+            start,
+            blocks,
+        };
+        self.tell_later(index, READ, event);
+    }
+}
+
+/// Who lies, and how; leaders do not.
+fn lies(options: &Options, rng: &mut StdRng) -> BTreeMap<usize, Lie> {
+    let followers = options.peers - options.orgs;
+    let count = followers * options.liars_per_mille as usize / 1000;
+    let chosen = index::sample(rng, followers, count);
+    let liars = chosen.into_iter().map(|follower| follower + options.orgs);
+    liars.zip(Lie::ALL.into_iter().cycle()).collect()
+}
+
+/// Whom each peer knows of: everybody, or a random part of its organisation, who know it too.
+fn acquaintances(options: &Options, rng: &mut StdRng) -> Vec<BTreeSet<usize>> {
+    let peers = options.peers;
+    if options.has_background() {
+        let others = |index: usize| (0..peers).filter(move |other| *other != index);
+        return (0..peers).map(|index| others(index).collect()).collect();
+    }
+    let mut known = vec![BTreeSet::new(); peers];
+    for one in 0..peers {
+        let org = one % options.orgs;
+        let members = (peers - org).div_ceil(options.orgs);
+        let chosen = index::sample(rng, members, members.min(PARTIAL_VIEW / 2));
+        for other in chosen.into_iter().map(|member| org + member * options.orgs) {
+            if other != one {
+                for (a, b) in [(one, other), (other, one)] {
+                    if let Some(known) = known.get_mut(a) {
+                        known.insert(b);
+                    }
+                }
+            }
+        }
+    }
+    known
+}
+
+fn verdict(channel: ChannelId, arrived: ArrivedBlock) -> Event<SimBlock> {
+    match SimBlock::verify(channel.as_str(), arrived.number, &arrived.bytes) {
+        Some(block) => Event::BlockVerified {
+            channel,
+            block,
+            arrived,
+        },
+        None => Event::BlockRefused { channel, arrived },
+    }
+}
+
+fn pair(one: usize, other: usize) -> (usize, usize) {
+    (one.min(other), one.max(other))
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,207 @@
+//! What must hold in any simulation.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use selvedge_simulator::options::Partition;
+use selvedge_simulator::{Options, Place, Report, Rules, run};
+
+fn sound(options: &Options) -> Report {
+    let report = run(options).unwrap();
+    assert_eq!(report.violations, Vec::<String>::new(), "{options:?}");
+    assert_eq!(report.incomplete, 0);
+    report
+}
+
+#[test]
+fn one_seed_gives_one_report() {
+    let options = Options {
+        peers: 20,
+        loss_per_million: 20_000,
+        liars_per_mille: 100,
+        ..Options::default()
+    };
+    assert_eq!(run(&options).unwrap(), run(&options).unwrap());
+    let other = Options {
+        seed: 2,
+        ..options.clone()
+    };
+    assert_ne!(run(&options).unwrap(), run(&other).unwrap());
+}
+
+#[test]
+fn everybody_gets_every_block_whatever_is_lost() {
+    for seed in 0..8 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            loss_per_million: 100_000,
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn everybody_gets_every_block_after_a_cold_start_in_two_organisations() {
+    for seed in 0..3 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            orgs: 2,
+            channels: 2,
+            cold_start: true,
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn a_partition_heals() {
+    for seed in 0..4 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            blocks: 80,
+            partition: Some(Partition {
+                begin: Duration::from_secs(3),
+                length: Duration::from_secs(12),
+                per_mille: 400,
+            }),
+            patience: Duration::from_secs(200),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn restarted_peers_catch_up() {
+    for seed in 0..4 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            blocks: 120,
+            restarts_per_hour: 1200.0,
+            patience: Duration::from_secs(200),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn liars_harm_nobody_else() {
+    for seed in 0..6 {
+        let report = sound(&Options {
+            seed,
+            peers: 16,
+            liars_per_mille: 400,
+            patience: Duration::from_secs(200),
+            ..Options::default()
+        });
+        assert!(report.drops.contains_key("BlockRefused"));
+    }
+}
+
+#[test]
+fn everything_at_once() {
+    for seed in 0..4 {
+        sound(&Options {
+            seed,
+            peers: 20,
+            orgs: 2,
+            channels: 2,
+            blocks: 60,
+            place: Place::Planet,
+            loss_per_million: 30_000,
+            liars_per_mille: 150,
+            restarts_per_hour: 600.0,
+            partition: Some(Partition {
+                begin: Duration::from_secs(4),
+                length: Duration::from_secs(8),
+                per_mille: 300,
+            }),
+            patience: Duration::from_secs(300),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn large_networks_know_a_part_of_themselves() {
+    sound(&Options {
+        peers: 300,
+        blocks: 10,
+        ..Options::default()
+    });
+}
+
+#[test]
+fn fabrics_rules_are_slower() {
+    let fabric = Options {
+        peers: 30,
+        rules: Rules::Fabric,
+        ..Options::default()
+    };
+    let selvedge = Options {
+        rules: Rules::Selvedge,
+        ..fabric.clone()
+    };
+    let (fabric, selvedge) = (sound(&fabric), sound(&selvedge));
+    assert!(fabric.reach_all_ms.p50 > 5.0 * selvedge.reach_all_ms.p50);
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let nonsense = [
+        Options {
+            orgs: 0,
+            ..Options::default()
+        },
+        Options {
+            orgs: 11,
+            ..Options::default()
+        },
+        Options {
+            blocks: 0,
+            ..Options::default()
+        },
+        Options {
+            rate: f64::NAN,
+            ..Options::default()
+        },
+        Options {
+            rate: -1.0,
+            ..Options::default()
+        },
+        Options {
+            peers: 1_000_000,
+            ..Options::default()
+        },
+        Options {
+            channels: 0,
+            ..Options::default()
+        },
+    ];
+    for options in nonsense {
+        assert!(run(&options).is_err(), "{options:?}");
+    }
+}
+
+#[test]
+fn a_report_serializes_with_the_names_that_are_promised() {
+    let report = sound(&Options::default());
+    let json = serde_json::to_value(&report).unwrap();
+    for name in [
+        "rules",
+        "peers",
+        "blocks",
+        "reach_all_ms",
+        "reach_99_percent_ms",
+        "bytes_per_peer_per_block",
+        "block_copies_per_peer_per_block",
+    ] {
+        assert!(json.get(name).is_some(), "{name}");
+    }
+    assert!(json["reach_all_ms"]["p99"].is_number());
+    assert!(report.to_string().contains("all peers"));
+}

@@ -18,6 +18,8 @@
 //! Message sizes are bounded where a service is made (`max_decoding_message_size`), usually by
 //! [`MAX_MESSAGE_SIZE`]; connections, handshakes and everything else by [`ServerOptions`].
 
+// Left as `cargo xtask codegen` writes it.
+#[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, rust_2018_idioms)]
 mod generated {
     pub mod discovery;

@@ -6,10 +6,10 @@ pub mod gateway_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct GatewayClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -37,13 +37,14 @@ pub mod gateway_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             GatewayClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -85,14 +86,18 @@ pub mod gateway_client {
             tonic::Response<::selvedge_protos::gateway::EndorseResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/gateway.Gateway/Endorse");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("gateway.Gateway", "Endorse"));
+            req.extensions_mut().insert(GrpcMethod::new("gateway.Gateway", "Endorse"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn submit(
@@ -102,28 +107,41 @@ pub mod gateway_client {
             tonic::Response<::selvedge_protos::gateway::SubmitResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/gateway.Gateway/Submit");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("gateway.Gateway", "Submit"));
+            req.extensions_mut().insert(GrpcMethod::new("gateway.Gateway", "Submit"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn commit_status(
             &mut self,
-            request: impl tonic::IntoRequest<::selvedge_protos::gateway::SignedCommitStatusRequest>,
+            request: impl tonic::IntoRequest<
+                ::selvedge_protos::gateway::SignedCommitStatusRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<::selvedge_protos::gateway::CommitStatusResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/gateway.Gateway/CommitStatus");
+            let path = http::uri::PathAndQuery::from_static(
+                "/gateway.Gateway/CommitStatus",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("gateway.Gateway", "CommitStatus"));
@@ -136,30 +154,45 @@ pub mod gateway_client {
             tonic::Response<::selvedge_protos::gateway::EvaluateResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/gateway.Gateway/Evaluate");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("gateway.Gateway", "Evaluate"));
+            req.extensions_mut().insert(GrpcMethod::new("gateway.Gateway", "Evaluate"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn chaincode_events(
             &mut self,
-            request: impl tonic::IntoRequest<::selvedge_protos::gateway::SignedChaincodeEventsRequest>,
+            request: impl tonic::IntoRequest<
+                ::selvedge_protos::gateway::SignedChaincodeEventsRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<
-                tonic::codec::Streaming<::selvedge_protos::gateway::ChaincodeEventsResponse>,
+                tonic::codec::Streaming<
+                    ::selvedge_protos::gateway::ChaincodeEventsResponse,
+                >,
             >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/gateway.Gateway/ChaincodeEvents");
+            let path = http::uri::PathAndQuery::from_static(
+                "/gateway.Gateway/ChaincodeEvents",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("gateway.Gateway", "ChaincodeEvents"));
@@ -174,7 +207,7 @@ pub mod gateway_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with GatewayServer.
@@ -196,7 +229,9 @@ pub mod gateway_server {
         >;
         async fn commit_status(
             &self,
-            request: tonic::Request<::selvedge_protos::gateway::SignedCommitStatusRequest>,
+            request: tonic::Request<
+                ::selvedge_protos::gateway::SignedCommitStatusRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<::selvedge_protos::gateway::CommitStatusResponse>,
             tonic::Status,
@@ -214,12 +249,18 @@ pub mod gateway_server {
                     ::selvedge_protos::gateway::ChaincodeEventsResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn chaincode_events(
             &self,
-            request: tonic::Request<::selvedge_protos::gateway::SignedChaincodeEventsRequest>,
-        ) -> std::result::Result<tonic::Response<Self::ChaincodeEventsStream>, tonic::Status>;
+            request: tonic::Request<
+                ::selvedge_protos::gateway::SignedChaincodeEventsRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<Self::ChaincodeEventsStream>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct GatewayServer<T> {
@@ -242,7 +283,10 @@ pub mod gateway_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -297,18 +341,26 @@ pub mod gateway_server {
                 "/gateway.Gateway/Endorse" => {
                     #[allow(non_camel_case_types)]
                     struct EndorseSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway>
-                        tonic::server::UnaryService<::selvedge_protos::gateway::EndorseRequest>
-                        for EndorseSvc<T>
-                    {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::gateway::EndorseRequest,
+                    > for EndorseSvc<T> {
                         type Response = ::selvedge_protos::gateway::EndorseResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<::selvedge_protos::gateway::EndorseRequest>,
+                            request: tonic::Request<
+                                ::selvedge_protos::gateway::EndorseRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::endorse(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::endorse(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -337,18 +389,26 @@ pub mod gateway_server {
                 "/gateway.Gateway/Submit" => {
                     #[allow(non_camel_case_types)]
                     struct SubmitSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway>
-                        tonic::server::UnaryService<::selvedge_protos::gateway::SubmitRequest>
-                        for SubmitSvc<T>
-                    {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::gateway::SubmitRequest,
+                    > for SubmitSvc<T> {
                         type Response = ::selvedge_protos::gateway::SubmitResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<::selvedge_protos::gateway::SubmitRequest>,
+                            request: tonic::Request<
+                                ::selvedge_protos::gateway::SubmitRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::submit(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::submit(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -377,13 +437,16 @@ pub mod gateway_server {
                 "/gateway.Gateway/CommitStatus" => {
                     #[allow(non_camel_case_types)]
                     struct CommitStatusSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway>
-                        tonic::server::UnaryService<
-                            ::selvedge_protos::gateway::SignedCommitStatusRequest,
-                        > for CommitStatusSvc<T>
-                    {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::gateway::SignedCommitStatusRequest,
+                    > for CommitStatusSvc<T> {
                         type Response = ::selvedge_protos::gateway::CommitStatusResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -391,8 +454,9 @@ pub mod gateway_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Gateway>::commit_status(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::commit_status(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -421,19 +485,26 @@ pub mod gateway_server {
                 "/gateway.Gateway/Evaluate" => {
                     #[allow(non_camel_case_types)]
                     struct EvaluateSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway>
-                        tonic::server::UnaryService<::selvedge_protos::gateway::EvaluateRequest>
-                        for EvaluateSvc<T>
-                    {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::gateway::EvaluateRequest,
+                    > for EvaluateSvc<T> {
                         type Response = ::selvedge_protos::gateway::EvaluateResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<::selvedge_protos::gateway::EvaluateRequest>,
+                            request: tonic::Request<
+                                ::selvedge_protos::gateway::EvaluateRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Gateway>::evaluate(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::evaluate(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -462,15 +533,17 @@ pub mod gateway_server {
                 "/gateway.Gateway/ChaincodeEvents" => {
                     #[allow(non_camel_case_types)]
                     struct ChaincodeEventsSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway>
-                        tonic::server::ServerStreamingService<
-                            ::selvedge_protos::gateway::SignedChaincodeEventsRequest,
-                        > for ChaincodeEventsSvc<T>
-                    {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ServerStreamingService<
+                        ::selvedge_protos::gateway::SignedChaincodeEventsRequest,
+                    > for ChaincodeEventsSvc<T> {
                         type Response = ::selvedge_protos::gateway::ChaincodeEventsResponse;
                         type ResponseStream = T::ChaincodeEventsStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -506,19 +579,25 @@ pub mod gateway_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

@@ -6,10 +6,10 @@ pub mod gossip_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct GossipClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -37,13 +37,14 @@ pub mod gossip_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             GossipClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -80,16 +81,27 @@ pub mod gossip_client {
         }
         pub async fn gossip_stream(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::gossip::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::gossip::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::gossip::Envelope>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::gossip::Envelope>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/gossip.Gossip/GossipStream");
+            let path = http::uri::PathAndQuery::from_static(
+                "/gossip.Gossip/GossipStream",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("gossip.Gossip", "GossipStream"));
@@ -98,16 +110,22 @@ pub mod gossip_client {
         pub async fn ping(
             &mut self,
             request: impl tonic::IntoRequest<::selvedge_protos::gossip::Empty>,
-        ) -> std::result::Result<tonic::Response<::selvedge_protos::gossip::Empty>, tonic::Status>
-        {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+        ) -> std::result::Result<
+            tonic::Response<::selvedge_protos::gossip::Empty>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/gossip.Gossip/Ping");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("gossip.Gossip", "Ping"));
+            req.extensions_mut().insert(GrpcMethod::new("gossip.Gossip", "Ping"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -119,7 +137,7 @@ pub mod gossip_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with GossipServer.
@@ -127,17 +145,29 @@ pub mod gossip_server {
     pub trait Gossip: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the GossipStream method.
         type GossipStreamStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<::selvedge_protos::gossip::Envelope, tonic::Status>,
-            > + std::marker::Send
+                Item = std::result::Result<
+                    ::selvedge_protos::gossip::Envelope,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
             + 'static;
         async fn gossip_stream(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::gossip::Envelope>>,
-        ) -> std::result::Result<tonic::Response<Self::GossipStreamStream>, tonic::Status>;
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::gossip::Envelope>,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<Self::GossipStreamStream>,
+            tonic::Status,
+        >;
         async fn ping(
             &self,
             request: tonic::Request<::selvedge_protos::gossip::Empty>,
-        ) -> std::result::Result<tonic::Response<::selvedge_protos::gossip::Empty>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<::selvedge_protos::gossip::Empty>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct GossipServer<T> {
@@ -160,7 +190,10 @@ pub mod gossip_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -215,14 +248,17 @@ pub mod gossip_server {
                 "/gossip.Gossip/GossipStream" => {
                     #[allow(non_camel_case_types)]
                     struct GossipStreamSvc<T: Gossip>(pub Arc<T>);
-                    impl<T: Gossip>
-                        tonic::server::StreamingService<::selvedge_protos::gossip::Envelope>
-                        for GossipStreamSvc<T>
-                    {
+                    impl<
+                        T: Gossip,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::gossip::Envelope,
+                    > for GossipStreamSvc<T> {
                         type Response = ::selvedge_protos::gossip::Envelope;
                         type ResponseStream = T::GossipStreamStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -230,8 +266,9 @@ pub mod gossip_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Gossip>::gossip_stream(&inner, request).await };
+                            let fut = async move {
+                                <T as Gossip>::gossip_stream(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -260,15 +297,23 @@ pub mod gossip_server {
                 "/gossip.Gossip/Ping" => {
                     #[allow(non_camel_case_types)]
                     struct PingSvc<T: Gossip>(pub Arc<T>);
-                    impl<T: Gossip> tonic::server::UnaryService<::selvedge_protos::gossip::Empty> for PingSvc<T> {
+                    impl<
+                        T: Gossip,
+                    > tonic::server::UnaryService<::selvedge_protos::gossip::Empty>
+                    for PingSvc<T> {
                         type Response = ::selvedge_protos::gossip::Empty;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<::selvedge_protos::gossip::Empty>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gossip>::ping(&inner, request).await };
+                            let fut = async move {
+                                <T as Gossip>::ping(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -294,19 +339,25 @@ pub mod gossip_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

@@ -6,10 +6,10 @@ pub mod atomic_broadcast_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct AtomicBroadcastClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -37,13 +37,14 @@ pub mod atomic_broadcast_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             AtomicBroadcastClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -80,16 +81,27 @@ pub mod atomic_broadcast_client {
         }
         pub async fn broadcast(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::common::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::common::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::orderer::BroadcastResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::orderer::BroadcastResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/orderer.AtomicBroadcast/Broadcast");
+            let path = http::uri::PathAndQuery::from_static(
+                "/orderer.AtomicBroadcast/Broadcast",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("orderer.AtomicBroadcast", "Broadcast"));
@@ -97,16 +109,27 @@ pub mod atomic_broadcast_client {
         }
         pub async fn deliver(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::common::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::common::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::orderer::DeliverResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::orderer::DeliverResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/orderer.AtomicBroadcast/Deliver");
+            let path = http::uri::PathAndQuery::from_static(
+                "/orderer.AtomicBroadcast/Deliver",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("orderer.AtomicBroadcast", "Deliver"));
@@ -121,7 +144,7 @@ pub mod atomic_broadcast_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with AtomicBroadcastServer.
@@ -133,11 +156,14 @@ pub mod atomic_broadcast_server {
                     ::selvedge_protos::orderer::BroadcastResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn broadcast(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::common::Envelope>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::common::Envelope>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::BroadcastStream>, tonic::Status>;
         /// Server streaming response type for the Deliver method.
         type DeliverStream: tonic::codegen::tokio_stream::Stream<
@@ -145,11 +171,14 @@ pub mod atomic_broadcast_server {
                     ::selvedge_protos::orderer::DeliverResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn deliver(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::common::Envelope>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::common::Envelope>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::DeliverStream>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -173,7 +202,10 @@ pub mod atomic_broadcast_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -228,14 +260,17 @@ pub mod atomic_broadcast_server {
                 "/orderer.AtomicBroadcast/Broadcast" => {
                     #[allow(non_camel_case_types)]
                     struct BroadcastSvc<T: AtomicBroadcast>(pub Arc<T>);
-                    impl<T: AtomicBroadcast>
-                        tonic::server::StreamingService<::selvedge_protos::common::Envelope>
-                        for BroadcastSvc<T>
-                    {
+                    impl<
+                        T: AtomicBroadcast,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::common::Envelope,
+                    > for BroadcastSvc<T> {
                         type Response = ::selvedge_protos::orderer::BroadcastResponse;
                         type ResponseStream = T::BroadcastStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -274,14 +309,17 @@ pub mod atomic_broadcast_server {
                 "/orderer.AtomicBroadcast/Deliver" => {
                     #[allow(non_camel_case_types)]
                     struct DeliverSvc<T: AtomicBroadcast>(pub Arc<T>);
-                    impl<T: AtomicBroadcast>
-                        tonic::server::StreamingService<::selvedge_protos::common::Envelope>
-                        for DeliverSvc<T>
-                    {
+                    impl<
+                        T: AtomicBroadcast,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::common::Envelope,
+                    > for DeliverSvc<T> {
                         type Response = ::selvedge_protos::orderer::DeliverResponse;
                         type ResponseStream = T::DeliverStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -317,19 +355,25 @@ pub mod atomic_broadcast_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -358,10 +402,10 @@ pub mod cluster_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ClusterClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -389,13 +433,14 @@ pub mod cluster_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ClusterClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -432,19 +477,27 @@ pub mod cluster_client {
         }
         pub async fn step(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::orderer::StepRequest>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::orderer::StepRequest,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::orderer::StepResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::orderer::StepResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/orderer.Cluster/Step");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("orderer.Cluster", "Step"));
+            req.extensions_mut().insert(GrpcMethod::new("orderer.Cluster", "Step"));
             self.inner.streaming(req, path, codec).await
         }
     }
@@ -456,7 +509,7 @@ pub mod cluster_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ClusterServer.
@@ -464,12 +517,18 @@ pub mod cluster_server {
     pub trait Cluster: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Step method.
         type StepStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<::selvedge_protos::orderer::StepResponse, tonic::Status>,
-            > + std::marker::Send
+                Item = std::result::Result<
+                    ::selvedge_protos::orderer::StepResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
             + 'static;
         async fn step(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::orderer::StepRequest>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::orderer::StepRequest>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::StepStream>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -493,7 +552,10 @@ pub mod cluster_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -548,14 +610,17 @@ pub mod cluster_server {
                 "/orderer.Cluster/Step" => {
                     #[allow(non_camel_case_types)]
                     struct StepSvc<T: Cluster>(pub Arc<T>);
-                    impl<T: Cluster>
-                        tonic::server::StreamingService<::selvedge_protos::orderer::StepRequest>
-                        for StepSvc<T>
-                    {
+                    impl<
+                        T: Cluster,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::orderer::StepRequest,
+                    > for StepSvc<T> {
                         type Response = ::selvedge_protos::orderer::StepResponse;
                         type ResponseStream = T::StepStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -563,7 +628,9 @@ pub mod cluster_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Cluster>::step(&inner, request).await };
+                            let fut = async move {
+                                <T as Cluster>::step(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -589,19 +656,25 @@ pub mod cluster_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -630,10 +703,10 @@ pub mod cluster_node_service_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ClusterNodeServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -661,13 +734,14 @@ pub mod cluster_node_service_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ClusterNodeServiceClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -709,15 +783,24 @@ pub mod cluster_node_service_client {
             >,
         ) -> std::result::Result<
             tonic::Response<
-                tonic::codec::Streaming<::selvedge_protos::orderer::ClusterNodeServiceStepResponse>,
+                tonic::codec::Streaming<
+                    ::selvedge_protos::orderer::ClusterNodeServiceStepResponse,
+                >,
             >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/orderer.ClusterNodeService/Step");
+            let path = http::uri::PathAndQuery::from_static(
+                "/orderer.ClusterNodeService/Step",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("orderer.ClusterNodeService", "Step"));
@@ -732,7 +815,7 @@ pub mod cluster_node_service_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ClusterNodeServiceServer.
@@ -744,12 +827,15 @@ pub mod cluster_node_service_server {
                     ::selvedge_protos::orderer::ClusterNodeServiceStepResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn step(
             &self,
             request: tonic::Request<
-                tonic::Streaming<::selvedge_protos::orderer::ClusterNodeServiceStepRequest>,
+                tonic::Streaming<
+                    ::selvedge_protos::orderer::ClusterNodeServiceStepRequest,
+                >,
             >,
         ) -> std::result::Result<tonic::Response<Self::StepStream>, tonic::Status>;
     }
@@ -774,7 +860,10 @@ pub mod cluster_node_service_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -829,15 +918,17 @@ pub mod cluster_node_service_server {
                 "/orderer.ClusterNodeService/Step" => {
                     #[allow(non_camel_case_types)]
                     struct StepSvc<T: ClusterNodeService>(pub Arc<T>);
-                    impl<T: ClusterNodeService>
-                        tonic::server::StreamingService<
-                            ::selvedge_protos::orderer::ClusterNodeServiceStepRequest,
-                        > for StepSvc<T>
-                    {
+                    impl<
+                        T: ClusterNodeService,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::orderer::ClusterNodeServiceStepRequest,
+                    > for StepSvc<T> {
                         type Response = ::selvedge_protos::orderer::ClusterNodeServiceStepResponse;
                         type ResponseStream = T::StepStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -875,19 +966,25 @@ pub mod cluster_node_service_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

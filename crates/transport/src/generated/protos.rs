@@ -6,10 +6,10 @@ pub mod chaincode_support_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ChaincodeSupportClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -37,13 +37,14 @@ pub mod chaincode_support_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ChaincodeSupportClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -84,14 +85,23 @@ pub mod chaincode_support_client {
                 Message = ::selvedge_protos::protos::ChaincodeMessage,
             >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::protos::ChaincodeMessage>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/protos.ChaincodeSupport/Register");
+            let path = http::uri::PathAndQuery::from_static(
+                "/protos.ChaincodeSupport/Register",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("protos.ChaincodeSupport", "Register"));
@@ -106,7 +116,7 @@ pub mod chaincode_support_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ChaincodeSupportServer.
@@ -118,11 +128,14 @@ pub mod chaincode_support_server {
                     ::selvedge_protos::protos::ChaincodeMessage,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn register(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::RegisterStream>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -146,7 +159,10 @@ pub mod chaincode_support_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -201,18 +217,23 @@ pub mod chaincode_support_server {
                 "/protos.ChaincodeSupport/Register" => {
                     #[allow(non_camel_case_types)]
                     struct RegisterSvc<T: ChaincodeSupport>(pub Arc<T>);
-                    impl<T: ChaincodeSupport>
-                        tonic::server::StreamingService<::selvedge_protos::protos::ChaincodeMessage>
-                        for RegisterSvc<T>
-                    {
+                    impl<
+                        T: ChaincodeSupport,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::protos::ChaincodeMessage,
+                    > for RegisterSvc<T> {
                         type Response = ::selvedge_protos::protos::ChaincodeMessage;
                         type ResponseStream = T::RegisterStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
-                                tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+                                tonic::Streaming<
+                                    ::selvedge_protos::protos::ChaincodeMessage,
+                                >,
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
@@ -244,19 +265,25 @@ pub mod chaincode_support_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -285,10 +312,10 @@ pub mod chaincode_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ChaincodeClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -316,13 +343,14 @@ pub mod chaincode_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ChaincodeClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -363,17 +391,23 @@ pub mod chaincode_client {
                 Message = ::selvedge_protos::protos::ChaincodeMessage,
             >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::protos::ChaincodeMessage>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/protos.Chaincode/Connect");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("protos.Chaincode", "Connect"));
+            req.extensions_mut().insert(GrpcMethod::new("protos.Chaincode", "Connect"));
             self.inner.streaming(req, path, codec).await
         }
     }
@@ -385,7 +419,7 @@ pub mod chaincode_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ChaincodeServer.
@@ -397,11 +431,14 @@ pub mod chaincode_server {
                     ::selvedge_protos::protos::ChaincodeMessage,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn connect(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::ConnectStream>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -425,7 +462,10 @@ pub mod chaincode_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -480,23 +520,29 @@ pub mod chaincode_server {
                 "/protos.Chaincode/Connect" => {
                     #[allow(non_camel_case_types)]
                     struct ConnectSvc<T: Chaincode>(pub Arc<T>);
-                    impl<T: Chaincode>
-                        tonic::server::StreamingService<::selvedge_protos::protos::ChaincodeMessage>
-                        for ConnectSvc<T>
-                    {
+                    impl<
+                        T: Chaincode,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::protos::ChaincodeMessage,
+                    > for ConnectSvc<T> {
                         type Response = ::selvedge_protos::protos::ChaincodeMessage;
                         type ResponseStream = T::ConnectStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
-                                tonic::Streaming<::selvedge_protos::protos::ChaincodeMessage>,
+                                tonic::Streaming<
+                                    ::selvedge_protos::protos::ChaincodeMessage,
+                                >,
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Chaincode>::connect(&inner, request).await };
+                            let fut = async move {
+                                <T as Chaincode>::connect(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -522,19 +568,25 @@ pub mod chaincode_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -563,10 +615,10 @@ pub mod deliver_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct DeliverClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -594,13 +646,14 @@ pub mod deliver_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             DeliverClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -637,33 +690,52 @@ pub mod deliver_client {
         }
         pub async fn deliver(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::common::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::common::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/protos.Deliver/Deliver");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("protos.Deliver", "Deliver"));
+            req.extensions_mut().insert(GrpcMethod::new("protos.Deliver", "Deliver"));
             self.inner.streaming(req, path, codec).await
         }
         pub async fn deliver_filtered(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::common::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::common::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/protos.Deliver/DeliverFiltered");
+            let path = http::uri::PathAndQuery::from_static(
+                "/protos.Deliver/DeliverFiltered",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("protos.Deliver", "DeliverFiltered"));
@@ -671,17 +743,27 @@ pub mod deliver_client {
         }
         pub async fn deliver_with_private_data(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = ::selvedge_protos::common::Envelope>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = ::selvedge_protos::common::Envelope,
+            >,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>>,
+            tonic::Response<
+                tonic::codec::Streaming<::selvedge_protos::protos::DeliverResponse>,
+            >,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path =
-                http::uri::PathAndQuery::from_static("/protos.Deliver/DeliverWithPrivateData");
+            let path = http::uri::PathAndQuery::from_static(
+                "/protos.Deliver/DeliverWithPrivateData",
+            );
             let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("protos.Deliver", "DeliverWithPrivateData"));
@@ -696,7 +778,7 @@ pub mod deliver_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with DeliverServer.
@@ -708,11 +790,14 @@ pub mod deliver_server {
                     ::selvedge_protos::protos::DeliverResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn deliver(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::common::Envelope>>,
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::common::Envelope>,
+            >,
         ) -> std::result::Result<tonic::Response<Self::DeliverStream>, tonic::Status>;
         /// Server streaming response type for the DeliverFiltered method.
         type DeliverFilteredStream: tonic::codegen::tokio_stream::Stream<
@@ -720,24 +805,36 @@ pub mod deliver_server {
                     ::selvedge_protos::protos::DeliverResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn deliver_filtered(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::common::Envelope>>,
-        ) -> std::result::Result<tonic::Response<Self::DeliverFilteredStream>, tonic::Status>;
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::common::Envelope>,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<Self::DeliverFilteredStream>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the DeliverWithPrivateData method.
         type DeliverWithPrivateDataStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<
                     ::selvedge_protos::protos::DeliverResponse,
                     tonic::Status,
                 >,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         async fn deliver_with_private_data(
             &self,
-            request: tonic::Request<tonic::Streaming<::selvedge_protos::common::Envelope>>,
-        ) -> std::result::Result<tonic::Response<Self::DeliverWithPrivateDataStream>, tonic::Status>;
+            request: tonic::Request<
+                tonic::Streaming<::selvedge_protos::common::Envelope>,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<Self::DeliverWithPrivateDataStream>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct DeliverServer<T> {
@@ -760,7 +857,10 @@ pub mod deliver_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -815,14 +915,17 @@ pub mod deliver_server {
                 "/protos.Deliver/Deliver" => {
                     #[allow(non_camel_case_types)]
                     struct DeliverSvc<T: Deliver>(pub Arc<T>);
-                    impl<T: Deliver>
-                        tonic::server::StreamingService<::selvedge_protos::common::Envelope>
-                        for DeliverSvc<T>
-                    {
+                    impl<
+                        T: Deliver,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::common::Envelope,
+                    > for DeliverSvc<T> {
                         type Response = ::selvedge_protos::protos::DeliverResponse;
                         type ResponseStream = T::DeliverStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -830,7 +933,9 @@ pub mod deliver_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Deliver>::deliver(&inner, request).await };
+                            let fut = async move {
+                                <T as Deliver>::deliver(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -859,14 +964,17 @@ pub mod deliver_server {
                 "/protos.Deliver/DeliverFiltered" => {
                     #[allow(non_camel_case_types)]
                     struct DeliverFilteredSvc<T: Deliver>(pub Arc<T>);
-                    impl<T: Deliver>
-                        tonic::server::StreamingService<::selvedge_protos::common::Envelope>
-                        for DeliverFilteredSvc<T>
-                    {
+                    impl<
+                        T: Deliver,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::common::Envelope,
+                    > for DeliverFilteredSvc<T> {
                         type Response = ::selvedge_protos::protos::DeliverResponse;
                         type ResponseStream = T::DeliverFilteredStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -905,14 +1013,17 @@ pub mod deliver_server {
                 "/protos.Deliver/DeliverWithPrivateData" => {
                     #[allow(non_camel_case_types)]
                     struct DeliverWithPrivateDataSvc<T: Deliver>(pub Arc<T>);
-                    impl<T: Deliver>
-                        tonic::server::StreamingService<::selvedge_protos::common::Envelope>
-                        for DeliverWithPrivateDataSvc<T>
-                    {
+                    impl<
+                        T: Deliver,
+                    > tonic::server::StreamingService<
+                        ::selvedge_protos::common::Envelope,
+                    > for DeliverWithPrivateDataSvc<T> {
                         type Response = ::selvedge_protos::protos::DeliverResponse;
                         type ResponseStream = T::DeliverWithPrivateDataStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -921,7 +1032,8 @@ pub mod deliver_server {
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
-                                <T as Deliver>::deliver_with_private_data(&inner, request).await
+                                <T as Deliver>::deliver_with_private_data(&inner, request)
+                                    .await
                             };
                             Box::pin(fut)
                         }
@@ -948,19 +1060,25 @@ pub mod deliver_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -989,10 +1107,10 @@ pub mod endorser_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct EndorserClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1020,13 +1138,14 @@ pub mod endorser_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             EndorserClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1068,11 +1187,18 @@ pub mod endorser_client {
             tonic::Response<::selvedge_protos::protos::ProposalResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/protos.Endorser/ProcessProposal");
+            let path = http::uri::PathAndQuery::from_static(
+                "/protos.Endorser/ProcessProposal",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("protos.Endorser", "ProcessProposal"));
@@ -1087,7 +1213,7 @@ pub mod endorser_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with EndorserServer.
@@ -1122,7 +1248,10 @@ pub mod endorser_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1177,15 +1306,21 @@ pub mod endorser_server {
                 "/protos.Endorser/ProcessProposal" => {
                     #[allow(non_camel_case_types)]
                     struct ProcessProposalSvc<T: Endorser>(pub Arc<T>);
-                    impl<T: Endorser>
-                        tonic::server::UnaryService<::selvedge_protos::protos::SignedProposal>
-                        for ProcessProposalSvc<T>
-                    {
+                    impl<
+                        T: Endorser,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::protos::SignedProposal,
+                    > for ProcessProposalSvc<T> {
                         type Response = ::selvedge_protos::protos::ProposalResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<::selvedge_protos::protos::SignedProposal>,
+                            request: tonic::Request<
+                                ::selvedge_protos::protos::SignedProposal,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1216,19 +1351,25 @@ pub mod endorser_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1257,10 +1398,10 @@ pub mod snapshot_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct SnapshotClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1288,13 +1429,14 @@ pub mod snapshot_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             SnapshotClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1331,44 +1473,65 @@ pub mod snapshot_client {
         }
         pub async fn generate(
             &mut self,
-            request: impl tonic::IntoRequest<::selvedge_protos::protos::SignedSnapshotRequest>,
+            request: impl tonic::IntoRequest<
+                ::selvedge_protos::protos::SignedSnapshotRequest,
+            >,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/protos.Snapshot/Generate");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("protos.Snapshot", "Generate"));
+            req.extensions_mut().insert(GrpcMethod::new("protos.Snapshot", "Generate"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn cancel(
             &mut self,
-            request: impl tonic::IntoRequest<::selvedge_protos::protos::SignedSnapshotRequest>,
+            request: impl tonic::IntoRequest<
+                ::selvedge_protos::protos::SignedSnapshotRequest,
+            >,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/protos.Snapshot/Cancel");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("protos.Snapshot", "Cancel"));
+            req.extensions_mut().insert(GrpcMethod::new("protos.Snapshot", "Cancel"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn query_pendings(
             &mut self,
-            request: impl tonic::IntoRequest<::selvedge_protos::protos::SignedSnapshotRequest>,
+            request: impl tonic::IntoRequest<
+                ::selvedge_protos::protos::SignedSnapshotRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<::selvedge_protos::protos::QueryPendingSnapshotsResponse>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/protos.Snapshot/QueryPendings");
+            let path = http::uri::PathAndQuery::from_static(
+                "/protos.Snapshot/QueryPendings",
+            );
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("protos.Snapshot", "QueryPendings"));
@@ -1383,7 +1546,7 @@ pub mod snapshot_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with SnapshotServer.
@@ -1426,7 +1589,10 @@ pub mod snapshot_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1481,13 +1647,16 @@ pub mod snapshot_server {
                 "/protos.Snapshot/Generate" => {
                     #[allow(non_camel_case_types)]
                     struct GenerateSvc<T: Snapshot>(pub Arc<T>);
-                    impl<T: Snapshot>
-                        tonic::server::UnaryService<
-                            ::selvedge_protos::protos::SignedSnapshotRequest,
-                        > for GenerateSvc<T>
-                    {
+                    impl<
+                        T: Snapshot,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::protos::SignedSnapshotRequest,
+                    > for GenerateSvc<T> {
                         type Response = ();
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -1495,8 +1664,9 @@ pub mod snapshot_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut =
-                                async move { <T as Snapshot>::generate(&inner, request).await };
+                            let fut = async move {
+                                <T as Snapshot>::generate(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1525,13 +1695,16 @@ pub mod snapshot_server {
                 "/protos.Snapshot/Cancel" => {
                     #[allow(non_camel_case_types)]
                     struct CancelSvc<T: Snapshot>(pub Arc<T>);
-                    impl<T: Snapshot>
-                        tonic::server::UnaryService<
-                            ::selvedge_protos::protos::SignedSnapshotRequest,
-                        > for CancelSvc<T>
-                    {
+                    impl<
+                        T: Snapshot,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::protos::SignedSnapshotRequest,
+                    > for CancelSvc<T> {
                         type Response = ();
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -1539,7 +1712,9 @@ pub mod snapshot_server {
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Snapshot>::cancel(&inner, request).await };
+                            let fut = async move {
+                                <T as Snapshot>::cancel(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1568,13 +1743,16 @@ pub mod snapshot_server {
                 "/protos.Snapshot/QueryPendings" => {
                     #[allow(non_camel_case_types)]
                     struct QueryPendingsSvc<T: Snapshot>(pub Arc<T>);
-                    impl<T: Snapshot>
-                        tonic::server::UnaryService<
-                            ::selvedge_protos::protos::SignedSnapshotRequest,
-                        > for QueryPendingsSvc<T>
-                    {
+                    impl<
+                        T: Snapshot,
+                    > tonic::server::UnaryService<
+                        ::selvedge_protos::protos::SignedSnapshotRequest,
+                    > for QueryPendingsSvc<T> {
                         type Response = ::selvedge_protos::protos::QueryPendingSnapshotsResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<
@@ -1610,19 +1788,25 @@ pub mod snapshot_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
@@ -82,7 +82,52 @@ fn open(folder: &Path) -> BlockStore {
     BlockStore::open("bench", &files, &index, &Options::default()).unwrap()
 }
 
-/// The same bytes written and synced with nothing around it, then appended to a store.
+/// What one round of [`Pair::round`] took.
+struct Times {
+    disk: Duration,
+    store: Duration,
+}
+
+/// A store, and a file beside it that gets the same bytes with nothing around them. Both work in
+/// each round, whichever is measured, so that they meet the disk in the same mood.
+struct Pair {
+    _folder: tempfile::TempDir,
+    file: File,
+    store: BlockStore,
+    tip: Option<BlockHeader>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        Self {
+            file: OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .unwrap(),
+            store: open(folder.path()),
+            tip: None,
+            _folder: folder,
+        }
+    }
+
+    fn round(&mut self, transactions: u64) -> Times {
+        let block = next_block(self.tip.as_ref(), transactions);
+        self.tip.clone_from(&block.header);
+        let bytes = block.encode_to_vec();
+        let start = Instant::now();
+        self.file.write_all(&bytes).unwrap();
+        self.file.sync_data().unwrap();
+        let disk = start.elapsed();
+        let start = Instant::now();
+        self.store.append(&block).unwrap();
+        let store = start.elapsed();
+        Times { disk, store }
+    }
+}
+
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     group
@@ -91,38 +136,16 @@ fn append(criterion: &mut Criterion) {
     for transactions in [1, 100, 500] {
         let size = next_block(None, transactions).encoded_len();
         group.throughput(Throughput::Bytes(size as u64));
-        let bytes = vec![7; size];
-        group.bench_function(BenchmarkId::new("disk", transactions), |bencher| {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("file");
-            let mut file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .unwrap();
-            bencher.iter(|| {
-                file.write_all(&bytes).unwrap();
-                file.sync_data().unwrap();
+        let mut measure = |name, pick: fn(Times) -> Duration| {
+            group.bench_function(BenchmarkId::new(name, transactions), |bencher| {
+                let mut pair = Pair::new();
+                bencher.iter_custom(|rounds| {
+                    (0..rounds).map(|_| pick(pair.round(transactions))).sum()
+                });
             });
-        });
-        group.bench_function(BenchmarkId::new("store", transactions), |bencher| {
-            let folder = tempfile::tempdir().unwrap();
-            let store = open(folder.path());
-            bencher.iter_custom(|iterations| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..iterations {
-                    let height = store.height();
-                    let tip = height
-                        .checked_sub(1)
-                        .map(|tip| store.header(tip).unwrap().unwrap());
-                    let block = next_block(tip.as_ref(), transactions);
-                    let start = Instant::now();
-                    store.append(&block).unwrap();
-                    spent += start.elapsed();
-                }
-                spent
-            });
-        });
+        };
+        measure("disk", |times| times.disk);
+        measure("store", |times| times.store);
     }
     group.bench_function("store/batch of 20 blocks of 100", |bencher| {
         let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use selvedge_protos::Message;
-use selvedge_protos::block::{data_hash, header_hash};
+use selvedge_protos::block::header_hash;
 use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockchainInfo};
 use tokio::sync::watch;
 
@@ -182,8 +182,9 @@ impl BlockStore {
         self.inner.height.subscribe()
     }
 
-    /// Appends a block: the next number, naming the last block's header hash, with data of the hash
-    /// in its header. Whether it is genuine is the caller's business. Returns when it is safe on disk.
+    /// Appends a block: the next number, naming the last block's header hash. That it is genuine, and
+    /// its data has the hash in its header, the caller has verified; a block whose data has not is
+    /// stored, and corrupt when it is read back. Returns when the block is safe on disk.
     ///
     /// If writing fails, the store takes no more blocks until it is opened anew, which finds out
     /// what has reached the disk. Reading goes on.
@@ -382,15 +383,6 @@ impl Inner {
                 number: header.number,
                 expected: hex::encode(previous),
                 found: hex::encode(&header.previous_hash),
-            });
-        }
-        let data_hash = data_hash(data);
-        if header.data_hash != data_hash[..] {
-            return Err(LedgerError::WrongDataHash {
-                channel: channel(),
-                number: header.number,
-                expected: hex::encode(data_hash),
-                found: hex::encode(&header.data_hash),
             });
         }
         Ok(NextBlock {

@@ -47,7 +47,7 @@
 //!
 //! - The index is ours, in a folder of its own, and is not synced for each block. It keeps the first
 //!   occurrence of a transaction id only, which is all that Fabric ever reads of it.
-//! - Data hashes are checked when blocks are appended, read and gone through; Fabric checks none of
+//! - Data hashes are checked when blocks are read from files and gone through; Fabric checks none of
 //!   them here, and serves a damaged block as it is.
 //! - A failed write ends appending; Fabric cuts the file and goes on.
 //! - A block that is larger than a block file may be does not leave an empty file before it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use selvedge_protos::block::data_hash;
 use selvedge_protos::common::Block;
 use selvedge_protos::envelope::OpenedEnvelope;
 
@@ -275,7 +276,8 @@ impl LedgerManager {
     }
 }
 
-/// The genesis block of a channel is number 0 and names the channel in its first transaction.
+/// The genesis block of a channel is number 0, names the channel in its first transaction, and has
+/// the data that its header says.
 fn check_genesis(channel: &str, genesis: &Block) -> Result<(), LedgerError> {
     let number = genesis.header.as_ref().map_or(0, |header| header.number);
     if number != 0 {
@@ -285,7 +287,8 @@ fn check_genesis(channel: &str, genesis: &Block) -> Result<(), LedgerError> {
             found: number,
         });
     }
-    let first = genesis.data.as_ref().and_then(|data| data.data.first());
+    let data = genesis.data.as_ref();
+    let first = data.and_then(|data| data.data.first());
     let opened = first.map(|envelope| OpenedEnvelope::decode(envelope.clone()));
     let found = match opened {
         Some(Ok(opened)) => opened.channel_header.channel_id,
@@ -295,6 +298,16 @@ fn check_genesis(channel: &str, genesis: &Block) -> Result<(), LedgerError> {
         return Err(LedgerError::WrongChannel {
             expected: channel.to_owned(),
             found,
+        });
+    }
+    let data_hash = data.map(data_hash).unwrap_or_default();
+    let stated = genesis.header.clone().unwrap_or_default().data_hash;
+    if stated != data_hash[..] {
+        return Err(LedgerError::WrongDataHash {
+            channel: channel.to_owned(),
+            number,
+            expected: hex::encode(data_hash),
+            found: hex::encode(stated),
         });
     }
     Ok(())

@@ -63,6 +63,9 @@ pub struct Config {
     /// `msgExpirationFactor`: dead peers are forgotten after this many alive expirations.
     pub msg_expiration_factor: u32,
 
+    /// `useLeaderElection`: the peers of the organisation elect, for each channel, who fetches its blocks from
+    /// the ordering service. Otherwise that is decided outside, by `orgLeader`.
+    pub use_leader_election: bool,
     /// Leader election (`peer.gossip.election`).
     pub election: ElectionConfig,
     /// State transfer (`peer.gossip.state`).
@@ -193,6 +196,7 @@ impl Default for Config {
             reconnect_interval: Duration::from_secs(25),
             max_connection_attempts: 120,
             msg_expiration_factor: 20,
+            use_leader_election: false,
             election: ElectionConfig::default(),
             state: StateConfig::default(),
             limits: Limits::default(),
@@ -244,6 +248,18 @@ impl Config {
             ),
             ("reconnectInterval", self.reconnect_interval),
             ("state.checkInterval", self.state.check_interval),
+            (
+                "election.membershipSampleInterval",
+                self.election.membership_sample_interval,
+            ),
+            (
+                "election.leaderAliveThreshold",
+                self.election.leader_alive_threshold,
+            ),
+            (
+                "election.leaderElectionDuration",
+                self.election.leader_election_duration,
+            ),
         ];
         for (key, interval) in intervals {
             if interval.is_zero() {

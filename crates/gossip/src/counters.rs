@@ -43,6 +43,8 @@ pub enum DropReason {
     BlockRefused,
     /// What was sent does not fit what was asked for.
     Unsolicited,
+    /// A message that must come from its author came from somebody else.
+    NotFromAuthor,
     /// The local key failed to sign.
     SignFailed,
     /// A message that this version does not handle yet, or that has no business here.

@@ -69,6 +69,9 @@ pub enum Event<B> {
         /// The block.
         block: B,
     },
+    /// The ordering service has been out of reach for so long that an elected leader of this channel should
+    /// give way (Fabric: `LeaderElectionService.Yield`). It does if there is somebody else to lead.
+    OrdererUnreachable(ChannelId),
     /// [`Action::VerifyBlock`]: it is good.
     BlockVerified {
         /// The channel.
@@ -247,6 +250,16 @@ pub enum Action<B> {
         /// Last number, included; the core has bounded it.
         end: u64,
     },
+    /// This peer was elected, or leads no longer: from now on it is, or is not, the one of its organisation
+    /// that fetches the channel's blocks from the ordering service. Follows only where
+    /// [`use_leader_election`](crate::config::Config::use_leader_election) is set; before the first one this
+    /// peer does not lead.
+    LeadershipChanged {
+        /// The channel.
+        channel: ChannelId,
+        /// Whether it leads.
+        leads: bool,
+    },
     /// A new identity: verifiers may use it from now on.
     IdentityLearned(Identity),
     /// An identity must not be used any more.
@@ -274,6 +287,13 @@ pub enum Notice {
         online: Vec<PkiId>,
         /// Who went.
         offline: Vec<PkiId>,
+    },
+    /// Another peer of our organisation leads a channel now, or nobody is known to.
+    LeaderChanged {
+        /// The channel.
+        channel: ChannelId,
+        /// Who leads; may be this peer.
+        leader: Option<PkiId>,
     },
     /// Somebody else sends alive messages with this peer's PKI-ID from other endpoints.
     SameIdentityElsewhere {

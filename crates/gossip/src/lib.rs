@@ -24,6 +24,7 @@
 //! - [`membership`]: who is alive; bootstrap and anchor peers; what other organisations may know.
 //! - [`channel`]: who is in a channel, and how its blocks get here and onward; with [`ordered_buffer`], the
 //!   blocks that wait for an earlier one, and [`state_transfer`], ranges of blocks from one peer.
+//! - [`election`]: who of an organisation fetches a channel's blocks from the ordering service.
 //! - [`pull`]: hello, digest, request, update; used for identities and blocks.
 //! - [`emitter`]: what is pushed, in batches; who gets it is decided when a batch leaves.
 //! - [`message_store`]: the newest message of each author.
@@ -46,6 +47,7 @@ pub mod config;
 pub mod context;
 pub mod counters;
 pub mod crypto;
+pub mod election;
 pub mod emitter;
 pub mod event;
 pub mod identity;

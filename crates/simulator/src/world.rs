@@ -430,6 +430,7 @@ impl World {
             Action::IdentityLearned(_)
             | Action::IdentityPurged(_)
             | Action::Revalidate(_)
+            | Action::LeadershipChanged { .. }
             | Action::Notice(_) => {}
         }
     }

@@ -24,9 +24,6 @@ impl<B: Payload> Channel<B> {
         block: UnverifiedBlock,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         let number = block.number;
         if self.buffer.has(number) || !self.blocks.accepts(number) {
             self.blocks.held_by(number, from);
@@ -68,6 +65,11 @@ impl<B: Payload> Channel<B> {
     ) {
         let number = arrived.number;
         let senders = self.arriving.verified(number);
+        if let Some(election) = &mut self.election
+            && !self.buffer.has(number)
+        {
+            election.block_from_peer(c.now());
+        }
         for sender in &senders {
             self.backoff.clear(sender);
         }
@@ -106,6 +108,9 @@ impl<B: Payload> Channel<B> {
     /// A block came from the ordering service, verified.
     pub(super) fn on_ordered(&mut self, block: B, c: &mut ChannelContext<'_, '_, B>) {
         let number = block.number();
+        if let Some(election) = &mut self.election {
+            election.block_from_orderer();
+        }
         if self.setup.block_gossip && self.blocks.accepts(number) {
             let envelope = self.data_message(&block);
             self.keep(&block, envelope, None, &BTreeSet::new(), c);

@@ -257,9 +257,6 @@ impl<B: Payload> Channel<B> {
         payloads: Vec<StatePayload>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         let range = match self.requester.on_response(&from, nonce) {
             Ok(range) => range,
             Err(reason) => return c.ctx.dropped(reason),
@@ -301,9 +298,6 @@ impl<B: Payload> Channel<B> {
         end: u64,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         let batch_size = c.ctx.config.state.batch_size;
         let height = self.buffer.height();
         match self.server.admit(from, start, end, batch_size, height) {

@@ -30,6 +30,7 @@
 //! | `block_store` | the newest blocks, and who has them |
 //! | `pulling` | the four steps of block pull |
 //! | `gap` | what is missing, and whom to ask for it |
+//! | `leading` | the election of who fetches blocks from the ordering service |
 //! | `backoff` | peers that did not deliver |
 //!
 //! # Differences from Fabric, on purpose
@@ -49,6 +50,7 @@ mod backoff;
 mod block_store;
 mod flow;
 mod gap;
+mod leading;
 mod pulling;
 mod relay;
 mod routing;
@@ -69,10 +71,11 @@ pub use self::routing::Channels;
 use self::state_info::StateInfos;
 use crate::context::{Context, LocalPeer};
 use crate::counters::DropReason;
+use crate::election::Election;
 use crate::event::{Action, Arrival, ChannelSetup, FrameKind, Notice, Payload};
 use crate::identity::IdentityStore;
 use crate::membership::{Member, View};
-use crate::message::Envelope;
+use crate::message::{Envelope, Message};
 use crate::ordered_buffer::{Demand, Limits, OrderedBuffer};
 use crate::pull::{Initiator, Responder, Timing};
 use crate::state_transfer::{Requester, Server};
@@ -139,6 +142,8 @@ pub struct Channel<B> {
     requester: Requester,
     server: Server,
     backoff: Backoff,
+    /// `None`: it has no say in who leads.
+    election: Option<Election>,
     gap: Option<Gap>,
     /// State transfer is under way; see `gap`.
     catching_up: bool,
@@ -175,6 +180,7 @@ impl<B: Payload> Channel<B> {
             requester: Requester::new(config),
             server: Server::default(),
             backoff: Backoff::default(),
+            election: None,
             gap: None,
             catching_up: false,
             timers: Timers {
@@ -255,6 +261,7 @@ impl<B: Payload> Channel<B> {
         if self.standing == Standing::Member {
             self.standing = Standing::Left;
             self.gap = None;
+            self.stop_election(c);
             self.state_infos.leave();
             self.publish(c);
         }
@@ -265,7 +272,30 @@ impl<B: Payload> Channel<B> {
         if self.standing == Standing::Left {
             self.standing = Standing::Member;
             self.state_infos.rejoin();
+            self.start_election(c);
             self.publish(c);
+        }
+    }
+
+    /// A message came for this channel: it has its name, or a MAC that proves knowledge of it.
+    fn on_message(&mut self, from: PkiId, message: Message, c: &mut ChannelContext<'_, '_, B>) {
+        let Some(org) = self.admit(&from, c.ctx) else {
+            return;
+        };
+        match message {
+            Message::StateInfo(info) => self.on_state_info(from, *info, c),
+            Message::StateInfoPullRequest { .. } => self.on_state_info_pull_request(from, &org, c),
+            Message::StateInfoSnapshot(_, infos) => self.on_snapshot(infos, c),
+            Message::Block(_, block) => self.on_block(from, block, c),
+            Message::BlockPull(_, pull) => self.on_pull(from, pull, c),
+            Message::StateRequest {
+                nonce, start, end, ..
+            } => self.on_state_request(from, nonce, start, end, c),
+            Message::StateResponse {
+                nonce, payloads, ..
+            } => self.on_state_response(from, nonce, payloads, c),
+            Message::Leadership(_, leadership) => self.on_leadership(from, &leadership, c),
+            _ => c.ctx.dropped(DropReason::NotHandled),
         }
     }
 
@@ -318,6 +348,7 @@ impl<B: Payload> Channel<B> {
             self.backoff.failed(*peer, c.now());
             self.review_gap(c);
         }
+        self.wake_election(c);
     }
 
     /// Does what is due.
@@ -326,6 +357,7 @@ impl<B: Payload> Channel<B> {
         self.wake_state_info(c);
         self.wake_pull(c);
         self.wake_gap(c);
+        self.wake_election(c);
         if due(
             &mut self.timers.track_members,
             c.ctx.config.membership_tracker_interval,
@@ -340,13 +372,13 @@ impl<B: Payload> Channel<B> {
         let always = [
             self.state_infos.next_deadline(),
             self.initiator.next_deadline(),
-            self.timers.check_state,
             self.timers.track_members,
         ];
         let sometimes = [
             self.blocks.next_deadline(),
             self.requester.next_deadline(),
             self.gap.as_ref().map(Gap::next_attempt),
+            self.election.as_ref().map(Election::next_deadline),
         ];
         always
             .into_iter()

@@ -29,9 +29,6 @@ impl<B: Payload> Channel<B> {
         pull: Pull<UnverifiedBlock>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         if !self.exchanges_blocks_with(&from, c.ctx.identities, c.ctx.me) {
             c.ctx.dropped(DropReason::NotEligible);
             return;

@@ -36,9 +36,11 @@ impl Relay {
         info: &Verified<StateInfo>,
         ctx: &mut Context<'_>,
     ) {
+        if info.pki_id == ctx.me.pki_id() {
+            return ctx.dropped(DropReason::OwnMessage);
+        }
         if !ctx.in_my_org(&from) {
-            ctx.dropped(DropReason::UnknownChannel);
-            return;
+            return ctx.dropped(DropReason::UnknownChannel);
         }
         match self.seen.add(info.pki_id, info.time, (), ctx.now) {
             Outcome::Added => ctx.emit(Emission {

@@ -13,7 +13,7 @@ use crate::counters::DropReason;
 use crate::emitter::Route;
 use crate::event::{ArrivedBlock, ChannelSetup, Payload};
 use crate::membership::Member;
-use crate::message::{Message, StateInfo, Verified};
+use crate::message::Message;
 use crate::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 
 /// See the module's documentation.
@@ -64,7 +64,8 @@ impl<B: Payload> Channels<B> {
             c.ctx.dropped(DropReason::ChannelsFull);
             return false;
         }
-        let channel = Channel::new(setup, c.ctx);
+        let mut channel = Channel::new(setup, c.ctx);
+        channel.start_election(c);
         self.channels.insert(channel.id.clone(), channel);
         true
     }
@@ -84,65 +85,33 @@ impl<B: Payload> Channels<B> {
         }
     }
 
-    /// Handles a message if it belongs to a channel; gives it back otherwise. Leadership messages and
-    /// those of private data are given back too.
+    /// Handles a message if it belongs to a channel; gives it back otherwise. Those of private data are given
+    /// back too.
     pub fn handle(
         &mut self,
         from: PkiId,
         message: Message,
         c: &mut ChannelContext<'_, '_, B>,
     ) -> Option<Message> {
-        match message {
-            Message::StateInfo(info) => self.on_state_info(from, *info, c),
+        let found = match &message {
+            Message::StateInfo(info) => by_mac(&mut self.channels, &info.channel_mac, &info.pki_id),
             Message::StateInfoPullRequest { channel_mac } => {
-                let asked = self.by_mac(&channel_mac, &from);
-                match asked {
-                    Some(channel) => channel.on_state_info_pull_request(from, c),
-                    None => c.ctx.dropped(DropReason::UnknownChannel),
-                }
+                by_mac(&mut self.channels, channel_mac, &from)
             }
-            Message::StateInfoSnapshot(id, infos) => {
-                self.with(&id, c, |channel, c| channel.on_snapshot(from, infos, c));
-            }
-            Message::Block(id, block) => {
-                self.with(&id, c, |channel, c| channel.on_block(from, block, c));
-            }
-            Message::BlockPull(id, pull) => {
-                self.with(&id, c, |channel, c| channel.on_pull(from, pull, c));
-            }
-            Message::StateRequest {
-                channel: id,
-                nonce,
-                start,
-                end,
-            } => self.with(&id, c, |channel, c| {
-                channel.on_state_request(from, nonce, start, end, c);
-            }),
-            Message::StateResponse {
-                channel: id,
-                nonce,
-                payloads,
-            } => self.with(&id, c, |channel, c| {
-                channel.on_state_response(from, nonce, payloads, c);
-            }),
-            other => return Some(other),
+            Message::StateInfoSnapshot(id, _)
+            | Message::Block(id, _)
+            | Message::BlockPull(id, _)
+            | Message::StateRequest { channel: id, .. }
+            | Message::StateResponse { channel: id, .. }
+            | Message::Leadership(id, _) => self.channels.get_mut(id),
+            _ => return Some(message),
+        };
+        match (found, message) {
+            (Some(channel), message) => channel.on_message(from, message, c),
+            (None, Message::StateInfo(info)) => self.relay.on_state_info(from, &info, c.ctx),
+            (None, _) => c.ctx.dropped(DropReason::UnknownChannel),
         }
         None
-    }
-
-    fn on_state_info(
-        &mut self,
-        from: PkiId,
-        info: Verified<StateInfo>,
-        c: &mut ChannelContext<'_, '_, B>,
-    ) {
-        if info.pki_id == c.ctx.me.pki_id() {
-            return c.ctx.dropped(DropReason::OwnMessage);
-        }
-        match self.by_mac(&info.channel_mac, &info.pki_id) {
-            Some(channel) => channel.on_state_info(from, info, c),
-            None => self.relay.on_state_info(from, &info, c.ctx),
-        }
     }
 
     /// A block came from the ordering service, verified.
@@ -174,6 +143,11 @@ impl<B: Payload> Channels<B> {
     /// The ledger of a channel has `height` blocks now.
     pub fn on_committed(&mut self, id: &ChannelId, height: u64, c: &mut ChannelContext<'_, '_, B>) {
         self.with(id, c, |channel, c| channel.on_committed(height, c));
+    }
+
+    /// The ordering service of a channel cannot be reached.
+    pub fn on_orderer_unreachable(&mut self, id: &ChannelId, c: &mut ChannelContext<'_, '_, B>) {
+        self.with(id, c, |channel, c| channel.on_orderer_unreachable(c));
     }
 
     /// The ledger was read for another peer.
@@ -280,7 +254,7 @@ impl<B: Payload> Channels<B> {
         self.relay.wake(c.now());
         let now = c.now();
         for channel in self.channels.values_mut() {
-            if channel.next_deadline() <= now {
+            if channel.next_deadline() <= now || channel.awaits_the_gone(c) {
                 channel.wake(c);
             }
         }
@@ -290,13 +264,6 @@ impl<B: Payload> Channels<B> {
     pub fn next_deadline(&self) -> Option<Instant> {
         let channels = self.channels.values().map(Channel::next_deadline);
         channels.chain(self.relay.next_deadline()).min()
-    }
-
-    /// The channel whose MAC this is in a message of `author`. Costs a hash for each channel.
-    fn by_mac(&mut self, mac: &[u8; 32], author: &PkiId) -> Option<&mut Channel<B>> {
-        self.channels
-            .values_mut()
-            .find(|channel| channel.id.mac(author) == *mac)
     }
 
     fn with(
@@ -310,4 +277,15 @@ impl<B: Payload> Channels<B> {
             None => c.ctx.dropped(DropReason::UnknownChannel),
         }
     }
+}
+
+/// The channel whose MAC this is in a message of `author`. Costs a hash for each channel.
+fn by_mac<'a, B: Payload>(
+    channels: &'a mut BTreeMap<ChannelId, Channel<B>>,
+    mac: &[u8; 32],
+    author: &PkiId,
+) -> Option<&'a mut Channel<B>> {
+    channels
+        .values_mut()
+        .find(|channel| channel.id.mac(author) == *mac)
 }

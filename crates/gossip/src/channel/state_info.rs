@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
 use crate::event::{FrameKind, Payload};
+use crate::membership::Member;
 use crate::message::{self, StateInfo, Verified, gossip_message};
 use crate::message_store::{MessageStore, Outcome};
 use crate::types::{OrgId, PkiId};
@@ -73,6 +74,11 @@ impl StateInfos {
             .get(peer)
             .map(|info| &**info)
             .filter(|info| !info.left_channel)
+    }
+
+    /// Whether a peer is known to have left the channel.
+    pub(super) fn has_left(&self, peer: &PkiId) -> bool {
+        self.store.get(peer).is_some_and(|info| info.left_channel)
     }
 
     /// Peers by ledger height, the highest first.
@@ -146,9 +152,6 @@ impl<B: Payload> Channel<B> {
         info: Verified<StateInfo>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         let author = info.pki_id;
         let envelope = info.envelope().clone();
         if self.keep_state_info(info, c.ctx) {
@@ -167,13 +170,9 @@ impl<B: Payload> Channel<B> {
     /// A snapshot came, pushed or requested.
     pub(super) fn on_snapshot(
         &mut self,
-        from: PkiId,
         infos: Vec<Verified<StateInfo>>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.admit(&from, c.ctx).is_none() {
-            return;
-        }
         for info in infos {
             if info.channel_mac != self.id.mac(&info.pki_id) {
                 c.ctx.dropped(DropReason::UnknownChannel);
@@ -216,19 +215,16 @@ impl<B: Payload> Channel<B> {
     pub(super) fn on_state_info_pull_request(
         &mut self,
         from: PkiId,
+        org: &OrgId,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        let Some(org) = self.admit(&from, c.ctx) else {
-            return;
-        };
         let now = c.now();
         let last = self.state_infos.answered.get(&from);
         if last.is_some_and(|last| now < *last + SNAPSHOT_PAUSE) {
-            c.ctx.dropped(DropReason::ChannelFull);
-            return;
+            return c.ctx.dropped(DropReason::TooOften);
         }
         self.state_infos.answered.insert(from, now);
-        let elements = self.snapshot_for(&org, c);
+        let elements = self.snapshot_for(org, c);
         let content = Content::StateSnapshot(StateInfoSnapshot { elements });
         let message = gossip_message(Tag::ChanOrOrg, Some(&self.id), 0, content);
         c.send(from, &message, FrameKind::StateInfoSnapshot);
@@ -336,7 +332,7 @@ impl<B: Payload> Channel<B> {
 
     fn request_state_infos(&self, c: &mut ChannelContext<'_, '_, B>) {
         let identities = c.ctx.identities;
-        let in_channel = |member: &crate::membership::Member| {
+        let in_channel = |member: &Member| {
             let org = identities.org(&member.pki_id());
             org.is_some_and(|org| self.orgs.contains(org))
         };
@@ -344,7 +340,7 @@ impl<B: Payload> Channel<B> {
             .view
             .select(c.ctx.config.pull_peer_num, c.ctx.rng, in_channel)
             .into_iter()
-            .map(crate::membership::Member::pki_id)
+            .map(Member::pki_id)
             .collect();
         let mac = self.id.mac(&c.ctx.me.pki_id());
         let content = Content::StateInfoPullReq(StateInfoPullRequest {

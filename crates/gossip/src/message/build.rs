@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{
-    self, AliveMessage, Chaincode, GossipMessage, Member, PeerTime as WireTime, Properties,
+    self, AliveMessage, Chaincode, GossipMessage, LeadershipMessage, Member, PeerTime as WireTime,
+    Properties,
 };
 
-use super::{Alive, Envelope, PeerIdentity, StateInfo, Verified};
+use super::{Alive, Envelope, Leadership, PeerIdentity, StateInfo, Verified};
 use crate::context::LocalPeer;
 use crate::crypto::{SignError, Signer};
 use crate::types::{ChannelId, PeerTime};
@@ -111,6 +112,33 @@ pub fn own_state_info(
         chaincodes,
     };
     Ok(Verified::own(info, envelope, me.identity.clone()))
+}
+
+/// This peer's proposal to lead a channel, or its declaration that it does. `time` is that of the election:
+/// its start in nanoseconds since 1970, and the messages counted from 1.
+pub fn own_leadership(
+    me: &LocalPeer,
+    channel: &ChannelId,
+    time: PeerTime,
+    is_declaration: bool,
+    signer: &dyn Signer,
+) -> Result<Verified<Leadership>, SignError> {
+    let content = Content::LeadershipMsg(LeadershipMessage {
+        pki_id: Bytes::copy_from_slice(me.pki_id().as_bytes()),
+        timestamp: Some(WireTime {
+            inc_num: time.incarnation,
+            seq_num: time.sequence,
+        }),
+        is_declaration,
+    });
+    let message = gossip_message(Tag::ChanAndOrg, Some(channel), 0, content);
+    let envelope = Envelope::signed(&message, signer)?;
+    let leadership = Leadership {
+        pki_id: me.pki_id(),
+        time,
+        is_declaration,
+    };
+    Ok(Verified::own(leadership, envelope, me.identity.clone()))
 }
 
 /// This peer's identity, to be pulled by others.

@@ -26,7 +26,7 @@ use selvedge_protos::gossip::{
 };
 
 pub use bounds::{MAX_ELEMENTS, MAX_FRAME_SIZE};
-pub use build::{gossip_message, own_alive, own_peer_identity, own_state_info};
+pub use build::{gossip_message, own_alive, own_leadership, own_peer_identity, own_state_info};
 pub use decode::{Received, decode};
 pub use envelope::Envelope;
 pub use error::MessageError;

@@ -8,10 +8,8 @@
 //! [`channel`](crate::channel). What is pushed passes through the [`emitter`](crate::emitter) and leaves at
 //! the end of the event in which it is due (`push`).
 //!
-//! Who fetches blocks from an ordering node is decided outside, by core.yaml's `orgLeader`; its blocks come
-//! in by [`Event::BlockFromOrderer`]. Leader election will stand beside the channels, with leadership
-//! messages and a tick as its input and "lead" and "step down" as its output; acknowledged sends and private
-//! data likewise. Until then their messages are counted as [`DropReason::NotHandled`].
+//! Who fetches blocks from an ordering node is decided by each channel's [`election`](crate::election), or
+//! outside, by core.yaml's `orgLeader`; its blocks come in by [`Event::BlockFromOrderer`].
 
 mod push;
 
@@ -177,6 +175,11 @@ impl<B: Payload> Gossip<B> {
             Event::BlockFromOrderer { channel, block } => {
                 self.with_channels(now, out, |channels, c| {
                     channels.on_ordered(&channel, block, c)
+                });
+            }
+            Event::OrdererUnreachable(channel) => {
+                self.with_channels(now, out, |channels, c| {
+                    channels.on_orderer_unreachable(&channel, c);
                 });
             }
             Event::BlockVerified {

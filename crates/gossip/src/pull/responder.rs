@@ -42,7 +42,7 @@ impl Responder {
             return Err(DropReason::Unsolicited);
         }
         if nonces.len() >= NONCES_OF_A_PEER {
-            return Err(DropReason::ChannelFull);
+            return Err(DropReason::TooOften);
         }
         nonces.insert(nonce, 0);
         self.expiry

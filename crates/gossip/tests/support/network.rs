@@ -85,6 +85,8 @@ pub struct Node {
     pub arrivals: Vec<(Instant, u64, Arrival)>,
     pub notices: Vec<Notice>,
     pub refused: Vec<MessageError>,
+    /// The channels whose blocks it would fetch from the ordering service.
+    pub leads: BTreeSet<ChannelId>,
     connected: BTreeSet<usize>,
 }
 
@@ -184,6 +186,7 @@ impl Network {
                 arrivals: Vec::new(),
                 notices: Vec::new(),
                 refused: Vec::new(),
+                leads: BTreeSet::new(),
                 connected: BTreeSet::new(),
             });
         }
@@ -269,6 +272,7 @@ impl Network {
         );
         self.nodes[node].gossip = self.gossip(&identity, &config, node + 1000);
         self.nodes[node].up = true;
+        self.nodes[node].leads.clear();
         let ledgers: Vec<(ChannelId, u64)> = self.nodes[node]
             .ledgers
             .iter()
@@ -424,6 +428,15 @@ impl Network {
                     blocks,
                 };
                 self.after(Duration::from_millis(1), Due::Event(node, Box::new(event)));
+            }
+            Action::LeadershipChanged { channel, leads } => {
+                let led = &mut self.nodes[node].leads;
+                let changed = if leads {
+                    led.insert(channel)
+                } else {
+                    led.remove(&channel)
+                };
+                assert!(changed, "leadership must change when it is said to");
             }
             Action::Notice(notice) => self.nodes[node].notices.push(notice),
             Action::IdentityLearned(_) | Action::IdentityPurged(_) | Action::Revalidate(_) => {}

@@ -172,6 +172,9 @@ impl Driver {
                     errands.read(channel, &link.channel, to, nonce, start, end);
                 }
             }
+            Action::LeadershipChanged { channel, leads } => {
+                tracing::info!(target: "gossip.election", %channel, leads, "leadership has changed");
+            }
             Action::IdentityLearned(identity) => identities.insert(identity),
             Action::IdentityPurged(pki_id) => identities.remove(&pki_id),
             Action::Revalidate(identity) => errands.revalidate(identity),
@@ -215,6 +218,10 @@ impl Driver {
                     list(online),
                     list(offline)
                 );
+            }
+            Notice::LeaderChanged { channel, leader } => {
+                let leader = leader.as_ref().map_or_else(|| "nobody".to_owned(), name);
+                tracing::info!(target: "gossip.election", "[{channel}] {leader} leads");
             }
             Notice::SameIdentityElsewhere { endpoint } => tracing::error!(
                 target: "gossip.discovery",

@@ -139,7 +139,7 @@ fn a_pull_request_is_answered_with_what_the_asker_may_see() {
     assert_eq!(ask(&mut world, &foreigner)[0].authors(), public.into());
     // Not again at once, and not with somebody else's MAC.
     assert!(ask(&mut world, &friend).is_empty());
-    assert_eq!(world.drops(DropReason::ChannelFull), 1);
+    assert_eq!(world.drops(DropReason::TooOften), 1);
     let channel_mac = ChannelId::from(CHANNEL).mac(&friend.id());
     world.message(&foreigner, Message::StateInfoPullRequest { channel_mac });
     assert_eq!(world.drops(DropReason::UnknownChannel), 1);

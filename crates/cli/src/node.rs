@@ -41,6 +41,7 @@ async fn run(config: PeerConfig, log: LogControl) -> anyhow::Result<()> {
         node = Node::start(config, log) => node?,
         () = shutdown.cancelled() => return Ok(()),
     };
+    info!(target: "nodeCmd", address = %node.address(), "peer listens");
     let failed = tokio::select! {
         () = shutdown.cancelled() => false,
         () = node.failed() => true,

@@ -69,13 +69,61 @@ impl Network {
             .current_dir(&self.folder);
         command
     }
+}
+
+/// `selvedge node start`; killed if the test fails.
+struct Node<'a> {
+    network: &'a Network,
+    process: Child,
+    log: Receiver<String>,
+    /// Where it listens.
+    address: String,
+    /// Where its operations endpoint listens.
+    operations: String,
+}
+
+impl<'a> Node<'a> {
+    fn start(network: &'a Network, data: &Path) -> Self {
+        let mut process = network
+            .command(Path::new(PROGRAM))
+            .args(["node", "start"])
+            .env("CORE_PEER_FILESYSTEMPATH", data)
+            .env("CORE_PEER_LISTENADDRESS", "127.0.0.1:0")
+            .env("CORE_OPERATIONS_LISTENADDRESS", "127.0.0.1:0")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (lines, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut node = Self {
+            network,
+            process,
+            log,
+            address: String::new(),
+            operations: String::new(),
+        };
+        node.operations = address_in(&node.expect("operations endpoint listens"));
+        node.expect("Started peer with ID=[peer0.org1.example.com]");
+        node.address = address_in(&node.expect("peer listens"));
+        node
+    }
 
     /// The command line as the organisation's administrator, by the name that scripts use.
     fn peer(&self, arguments: &[&str]) -> Output {
         let admin = "crypto/peerOrganizations/org1.example.com/users/Admin@org1.example.com/msp";
-        let mut command = self.command(&self.folder.path().join("peer"));
+        let mut command = self
+            .network
+            .command(&self.network.folder.path().join("peer"));
         command
-            .env("CORE_PEER_MSPCONFIGPATH", self.path(admin))
+            .env("CORE_PEER_ADDRESS", &self.address)
+            .env("CORE_PEER_MSPCONFIGPATH", self.network.path(admin))
             .args(arguments)
             .output()
             .unwrap()
@@ -106,35 +154,12 @@ impl Network {
     fn fetch(&self, target: &str) -> Block {
         let name = format!("devnet_{target}.block");
         self.ok(&["channel", "fetch", target, "--channelID=devnet"]);
-        Block::decode(fs::read(self.folder.path().join(name)).unwrap().as_slice()).unwrap()
-    }
-}
-
-/// `selvedge node start`; killed if the test fails.
-struct Node {
-    process: Child,
-    log: Receiver<String>,
-}
-
-impl Node {
-    fn start(network: &Network, data: &Path) -> Self {
-        let mut process = network
-            .command(Path::new(PROGRAM))
-            .args(["node", "start"])
-            .env("CORE_PEER_FILESYSTEMPATH", data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        let (lines, log) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if lines.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { process, log }
+        Block::decode(
+            fs::read(self.network.folder.path().join(name))
+                .unwrap()
+                .as_slice(),
+        )
+        .unwrap()
     }
 
     /// The next line of the log that contains `text`.
@@ -166,7 +191,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for Node<'_> {
     fn drop(&mut self) {
         // It has ended already unless the test failed.
         let _ = self.process.kill();
@@ -194,21 +219,20 @@ fn a_node_and_its_command_line() {
     // A new peer joins by the genesis block.
     let fresh = network.path("fresh");
     let node = Node::start(&network, &fresh);
-    node.expect("Started peer with ID=[peer0.org1.example.com]");
     assert_eq!(
-        network.ok(&["channel", "list"]),
+        node.ok(&["channel", "list"]),
         "Channels peers has joined: \n"
     );
     let genesis = network.genesis();
     let join = ["channel", "join", "-b", genesis.to_str().unwrap()];
-    assert_eq!(network.ok(&join), "");
+    assert_eq!(node.ok(&join), "");
     assert_eq!(
-        network.ok(&["channel", "list"]),
+        node.ok(&["channel", "list"]),
         "Channels peers has joined: \ndevnet\n"
     );
-    assert_eq!(network.info()["height"], 1);
-    assert_eq!(network.info().get("previousBlockHash"), None);
-    let again = network.error(&join);
+    assert_eq!(node.info()["height"], 1);
+    assert_eq!(node.info().get("previousBlockHash"), None);
+    let again = node.error(&join);
     assert!(
         again.starts_with("Error: proposal failed (err: bad proposal response 500: "),
         "{again}"
@@ -218,19 +242,15 @@ fn a_node_and_its_command_line() {
     // The peer of the network comes back with all its blocks.
     let data = network.path("peers").join(PEER).join("data");
     let node = Node::start(&network, &data);
-    let endpoint = node.expect("operations endpoint listens");
-    node.expect("Started peer");
-    let (_, operations) = endpoint.split_once("address=").unwrap();
-    let operations = operations.split(' ').next().unwrap();
-    assert!(http(operations, "GET /healthz").starts_with("HTTP/1.1 200 OK"));
+    assert!(http(&node.operations, "GET /healthz").starts_with("HTTP/1.1 200 OK"));
 
-    let info = network.info();
+    let info = node.info();
     let height = info["height"].as_u64().unwrap();
     assert!(height >= 4, "{info}");
     let line = format!("ledger_blockchain_height{{channel=\"devnet\"}} {height}\n");
-    wait_until(|| http(operations, "GET /metrics").contains(&line));
+    wait_until(|| http(&node.operations, "GET /metrics").contains(&line));
 
-    let newest = network.fetch("newest").header.unwrap();
+    let newest = node.fetch("newest").header.unwrap();
     assert_eq!(newest.number, height - 1);
     let expected = serde_json::json!({
         "height": height,
@@ -238,18 +258,18 @@ fn a_node_and_its_command_line() {
         "previousBlockHash": base64_of(&newest.previous_hash),
     });
     assert_eq!(info, expected);
-    assert_eq!(network.fetch("2").header.unwrap().number, 2);
+    assert_eq!(node.fetch("2").header.unwrap().number, 2);
     let genesis = Block::decode(fs::read(network.genesis()).unwrap().as_slice()).unwrap();
     for target in ["oldest", "config", "0"] {
-        assert_eq!(network.fetch(target).data, genesis.data, "{target}");
+        assert_eq!(node.fetch(target).data, genesis.data, "{target}");
     }
 
     assert_eq!(
-        network.error(&["channel", "fetch", "newest", "-c", "other"]),
+        node.error(&["channel", "fetch", "newest", "-c", "other"]),
         "Error: can't read the block: &{NOT_FOUND}"
     );
     assert_eq!(
-        network.error(&["channel", "getinfo", "-c", "other"]),
+        node.error(&["channel", "getinfo", "-c", "other"]),
         "Error: received bad response, status 500: Invalid chain ID, other"
     );
 
@@ -269,6 +289,12 @@ fn a_node_and_its_command_line() {
     );
 
     assert_eq!(node.stop("-TERM").code(), Some(0));
+}
+
+/// The address at the end of a line of the log, or before the next field.
+fn address_in(line: &str) -> String {
+    let (_, rest) = line.split_once("address=").unwrap();
+    rest.split(' ').next().unwrap().to_owned()
 }
 
 /// Asks again and again until it is so.

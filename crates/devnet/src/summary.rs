@@ -57,6 +57,13 @@ pub struct Arrivals {
     pub state: u64,
 }
 
+impl Arrivals {
+    /// All ways together.
+    pub fn total(&self) -> u64 {
+        self.orderer + self.push + self.pull + self.state
+    }
+}
+
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selvedge_channel::ChannelConfig;
-use selvedge_msp::{SigningIdentity, load_signing_identity};
+use selvedge_msp::SigningIdentity;
 use selvedge_protos::Message;
 use selvedge_protos::common::{
     Block, Config, ConfigSignature, ConfigUpdateEnvelope, Envelope, HeaderType,
@@ -16,6 +16,7 @@ use crate::config_update::compute;
 use crate::genesis::{Address, ChannelSpecification, anchor_peers};
 use crate::material::{Organization, Specification};
 use crate::messages::{signature_header, signed_envelope};
+use crate::orderer::BlockWriter;
 use crate::traffic::Author;
 
 pub const CHANNEL: &str = "testchannel";
@@ -66,23 +67,35 @@ impl TestNetwork {
     }
 
     pub fn orderer_identity(&self) -> SigningIdentity {
-        load_signing_identity(&self.ordering.node_msp("orderer"), "OrdererMSP").unwrap()
+        self.ordering.node_identity("orderer").unwrap()
     }
 
     pub fn user(&self, organization: usize, user: &str) -> SigningIdentity {
-        let organization = &self.organizations[organization];
-        let msp_id = &organization.specification().msp_id;
-        load_signing_identity(&organization.user_msp(user), msp_id).unwrap()
+        self.organizations[organization]
+            .user_identity(user)
+            .unwrap()
     }
 
     pub fn peer(&self, organization: usize) -> SigningIdentity {
-        let organization = &self.organizations[organization];
-        let msp_id = &organization.specification().msp_id;
-        load_signing_identity(&organization.node_msp("peer0"), msp_id).unwrap()
+        self.organizations[organization]
+            .node_identity("peer0")
+            .unwrap()
     }
 
     pub fn ordering_admin(&self) -> SigningIdentity {
-        load_signing_identity(&self.ordering.user_msp("Admin"), "OrdererMSP").unwrap()
+        self.ordering.user_identity("Admin").unwrap()
+    }
+
+    /// A chain with a block for each key after those that are there.
+    pub fn extend(&self, chain: &[Block], keys: &[&str]) -> Vec<Block> {
+        let mut chain = chain.to_vec();
+        let last = chain.last().unwrap();
+        let mut writer = BlockWriter::after(last, self.orderer_identity()).unwrap();
+        for key in keys {
+            let envelope = self.transaction(key).encode_to_vec().into();
+            chain.push(writer.write(vec![envelope], false).unwrap());
+        }
+        chain
     }
 
     /// A transaction of User1 of Org1 whose key is `key`.

@@ -40,6 +40,8 @@ pub(crate) struct PeerStatus {
     pub blocks: u64,
     /// Other peers that it knows to be alive.
     pub known: usize,
+    /// Those that it knows to be in the channel.
+    pub in_channel: usize,
 }
 
 /// Where the state is shown, and the result at the end.
@@ -131,9 +133,20 @@ impl Status {
         blocks.min().unwrap_or_default()
     }
 
-    /// How many others the peer knows that knows the fewest.
-    pub(crate) fn least_known(&self) -> usize {
+    /// Blocks that some peer has.
+    pub(crate) fn longest(&self) -> u64 {
+        let blocks = self.peers.iter().map(|peer| peer.blocks);
+        blocks.max().unwrap_or_default()
+    }
+
+    fn least_known(&self) -> usize {
         let known = self.peers.iter().map(|peer| peer.known);
+        known.min().unwrap_or_default()
+    }
+
+    /// How many others the peer knows to be in the channel that knows the fewest.
+    pub(crate) fn least_in_channel(&self) -> usize {
+        let known = self.peers.iter().map(|peer| peer.in_channel);
         known.min().unwrap_or_default()
     }
 
@@ -196,6 +209,7 @@ impl Status {
                 name,
                 blocks,
                 known,
+                ..
             } = peer;
             lines.push(format!(
                 "  {name:width$}   height {blocks:>6}   knows {known}"
@@ -219,6 +233,7 @@ mod tests {
             name: format!("peer{number}"),
             blocks: 10 + number,
             known: 3,
+            in_channel: 3,
         };
         let status = Status {
             ordered: 12,

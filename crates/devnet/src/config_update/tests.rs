@@ -197,7 +197,8 @@ fn a_signature_of_something_else_does_not_count() {
 #[test]
 fn malformed_updates_are_refused_for_the_right_reason() {
     let fixture = Fixture::new();
-    let cases: [(&str, fn(&mut ConfigUpdate)); 9] = [
+    type Edit = fn(&mut ConfigUpdate);
+    let cases: [(&str, Edit); 9] = [
         ("for channel \"other\"", |update| {
             update.channel_id = "other".to_owned()
         }),

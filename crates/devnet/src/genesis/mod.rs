@@ -208,7 +208,7 @@ fn organization_group(
     for (name, roles) in policies {
         add_policies(&mut group, &[(name, Rule::Roles(msp_id, roles))]);
     }
-    let msp = msp_config_from_directory(&organization.msp(), msp_id)?;
+    let msp = msp_config_from_directory(organization.msp(), msp_id)?;
     add_value(&mut group, "MSP", &msp);
     Ok(group)
 }
@@ -239,7 +239,7 @@ fn capability(name: &str) -> Capabilities {
 fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1, "ns")];
-    let exact = units.iter().find(|(unit, _)| nanos % unit == 0);
+    let exact = units.iter().find(|(unit, _)| nanos.is_multiple_of(*unit));
     let (unit, name) = exact.copied().unwrap_or((1, "ns"));
     format!("{}{name}", nanos / unit)
 }

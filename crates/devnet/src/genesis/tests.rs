@@ -30,7 +30,6 @@ fn the_genesis_block_is_a_usable_configuration() {
     assert_eq!(last_config_number(block.block()).unwrap(), 0);
     assert_eq!(config.channel_id(), CHANNEL);
     assert_eq!(config.sequence(), 0);
-    assert!(!config.is_bft());
 
     let orderer = config.orderer();
     assert_eq!(orderer.consensus_type(), "etcdraft");

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use selvedge_msp::{MspError, SigningIdentity, load_signing_identity};
+
 use super::authority::{Authority, Issued};
 use crate::error::{DevnetError, file_error};
 
@@ -144,6 +146,11 @@ impl Organization {
         self.node_folder(host).join("msp")
     }
 
+    /// The signing identity of one of its nodes.
+    pub fn node_identity(&self, host: &str) -> Result<SigningIdentity, MspError> {
+        load_signing_identity(self.node_msp(host), &self.specification.msp_id)
+    }
+
     /// The TLS files of one of its nodes.
     pub fn node_tls(&self, host: &str) -> TlsFolder {
         TlsFolder::of(&self.node_folder(host).join("tls"), "server")
@@ -152,6 +159,11 @@ impl Organization {
     /// The MSP of one of its users, `Admin` or `User1` and so on, private key included.
     pub fn user_msp(&self, user: &str) -> MspFolder {
         self.user_folder(user).join("msp")
+    }
+
+    /// The signing identity of one of its users.
+    pub fn user_identity(&self, user: &str) -> Result<SigningIdentity, MspError> {
+        load_signing_identity(self.user_msp(user), &self.specification.msp_id)
     }
 
     /// The TLS files of one of its users.

@@ -5,11 +5,12 @@ mod core_yaml;
 mod folder;
 mod monitor;
 mod peer;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::time::Duration;
 
-use selvedge_msp::load_signing_identity;
 use selvedge_peer::logging::LogControl;
 use selvedge_transport::{
     ClientAuth, ClientTls, ConnectOptions, ServerTls, TlsIdentity, bind, certificates_from_pem,
@@ -29,7 +30,7 @@ use crate::view::{Status, View};
 pub use folder::CHANNEL;
 use folder::NetworkFolder;
 use monitor::Monitor;
-use peer::{Commit, Peer};
+use peer::{Commit, Newcomer, Peer};
 
 /// Peers that do not all know each other by then get traffic all the same.
 const MAX_WAIT_FOR_MEMBERSHIP: Duration = Duration::from_secs(30);
@@ -92,7 +93,7 @@ impl Network {
         let folder = NetworkFolder::open_or_create(root, options)?;
         let Options { orgs, peers, .. } = options;
         view.say(format_args!(
-            "{orgs} organisations, {peers} peers each, in {}",
+            "organisations: {orgs}, peers in each: {peers}, folder: {}",
             root.display()
         ));
         let orderer = start_orderer(&folder).await?;
@@ -121,8 +122,9 @@ impl Network {
         let (taken_sender, taken) = watch::channel(0);
         let mut monitor = Monitor::new(self, before, options.blocks, commits, taken);
 
+        view.say("waiting until all peers know each other");
         let everybody = self.peers.len().saturating_sub(1);
-        let gathering = monitor.watch(view, |status| status.least_known() >= everybody);
+        let gathering = monitor.watch(view, |status| status.least_in_channel() >= everybody);
         let gathering = timeout(MAX_WAIT_FOR_MEMBERSHIP, gathering);
         if let Some(Err(_)) = shutdown.run_until_cancelled(gathering).await {
             view.say("not every peer knows every other yet; going on");
@@ -157,11 +159,14 @@ impl Network {
         commits: &mpsc::Sender<Commit>,
         view: &View,
     ) -> Result<(), DevnetError> {
+        let mut started = Vec::new();
         for place in self.folder.peers() {
-            let peer =
-                Peer::start(&place, &self.folder.genesis, log.clone(), commits.clone()).await?;
+            started.push(Newcomer::start(&place, log.clone(), commits.clone()).await?);
             view.say(format_args!("{} at {}", place.name, place.address()));
-            self.peers.push(peer);
+        }
+        // Only now, since who joins calls the anchor peers.
+        for peer in started {
+            self.peers.push(peer.join(&self.folder.genesis).await?);
         }
         Ok(())
     }
@@ -170,23 +175,18 @@ impl Network {
     /// endorsement policy is satisfied, which asks for a majority.
     fn author(&self) -> Result<Author, DevnetError> {
         let organizations = &self.folder.organizations;
-        let client = organizations.iter().take(1).map(|organization| {
-            let msp_id = &organization.specification().msp_id;
-            load_signing_identity(organization.user_msp("User1"), msp_id)
-        });
-        let client = client.last().ok_or(DevnetError::Option {
-            option: "orgs",
-            found: "0".to_owned(),
-            expected: "1 or more".to_owned(),
-        })??;
-        let majority = organizations.len() / 2 + 1;
-        let endorsers = organizations.iter().take(majority).map(|organization| {
-            let msp_id = &organization.specification().msp_id;
-            load_signing_identity(organization.node_msp("peer0"), msp_id)
-        });
+        let [first, ..] = organizations.as_slice() else {
+            return Err(DevnetError::Option {
+                option: "orgs",
+                found: "0".to_owned(),
+                expected: "1 or more".to_owned(),
+            });
+        };
+        let majority = organizations.iter().take(organizations.len() / 2 + 1);
+        let endorsers = majority.map(|organization| organization.node_identity("peer0"));
         Ok(Author {
             channel_id: CHANNEL.to_owned(),
-            client,
+            client: first.user_identity("User1")?,
             endorsers: endorsers.collect::<Result<_, _>>()?,
         })
     }
@@ -211,12 +211,11 @@ async fn start_orderer(folder: &NetworkFolder) -> Result<Orderer, DevnetError> {
     let files = folder.ordering.node_tls(host);
     let identity = TlsIdentity::from_pem(&read(&files.certificate)?, &read(&files.key)?)?;
     let tls = ServerTls::new(identity, ClientAuth::Request, Vec::new())?;
-    let msp_id = &folder.ordering.specification().msp_id;
     let options = OrdererOptions {
         folder: folder.root.join("orderer"),
         channel_id: CHANNEL.to_owned(),
         genesis: folder.genesis.clone(),
-        signer: load_signing_identity(folder.ordering.node_msp(host), msp_id)?,
+        signer: folder.ordering.node_identity(host)?,
         tls,
     };
     let listener = bind(folder.orderer_address().to_string())

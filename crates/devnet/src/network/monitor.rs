@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::Network;
 use super::compare::first_difference;
@@ -17,6 +17,8 @@ use crate::view::{PeerStatus, Status, View};
 const TICK: Duration = Duration::from_millis(200);
 /// A network that orders blocks and in which none reaches every peer for so long has failed.
 const MAX_STALL: Duration = Duration::from_secs(60);
+/// How long news of commits may take at the end.
+const MAX_WAIT_FOR_NEWS: Duration = Duration::from_secs(2);
 /// Delays that the live view looks at.
 const LATEST_DELAYS: usize = 2000;
 
@@ -84,7 +86,7 @@ impl<'a> Monitor<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(commit) = self.commits.recv() => self.spread.committed(commit.number, commit.way, commit.at),
+                Some(commit) = self.commits.recv() => self.hear(commit),
                 _ = tick.tick() => {
                     let status = self.status().await;
                     view.update(&status);
@@ -130,33 +132,44 @@ impl<'a> Monitor<'a> {
                 name: peer.name().to_owned(),
                 blocks: blocks(peer.store().height()),
                 known: counters.known,
+                in_channel: counters.in_channel,
             });
         }
         status
     }
 
+    /// Listens until all that peers have committed is counted.
+    async fn hear_of(&mut self, status: &Status) {
+        let last = self.last.unwrap_or(u64::MAX);
+        let counted = |peer: &PeerStatus| peer.blocks.min(last).saturating_sub(self.before);
+        let expected: u64 = status.peers.iter().map(counted).sum();
+        while self.spread.arrivals().total() < expected {
+            let Some(commit) = self.commits.recv().await else {
+                return;
+            };
+            self.hear(commit);
+        }
+    }
+
+    fn hear(&mut self, commit: Commit) {
+        let Commit { number, way, at } = commit;
+        self.spread.committed(number, way, at);
+    }
+
     /// Compares the chains and sums up.
     pub(super) async fn summary(mut self, view: &View) -> Result<Summary, DevnetError> {
-        // What peers have committed has been reported by now, but perhaps not read.
-        while let Ok(commit) = self.commits.try_recv() {
-            self.spread.committed(commit.number, commit.way, commit.at);
-        }
         let status = self.status().await;
-        let longest = status
-            .peers
-            .iter()
-            .map(|peer| peer.blocks)
-            .max()
-            .unwrap_or_default();
+        // The news of a commit may come later than the commit.
+        let late = timeout(MAX_WAIT_FOR_NEWS, self.hear_of(&status)).await;
+        if late.is_err() {
+            view.say("not every commit was heard of in time; arrivals and delays lack some");
+        }
         // Without a number of blocks to reach, every peer must have what any has.
-        let last = self.last.unwrap_or(longest);
-        let stores = self
-            .network
-            .peers
-            .iter()
-            .map(|peer| (peer.name().to_owned(), peer.store().clone()));
-        let (reference, stores) = (self.network.orderer.store().clone(), stores.collect());
-        let difference = first_difference(reference, stores, last).await?;
+        let last = self.last.unwrap_or_else(|| status.longest());
+        let peers = self.network.peers.iter();
+        let stores = peers.map(|peer| (peer.name().to_owned(), peer.store().clone()));
+        let reference = self.network.orderer.store().clone();
+        let difference = first_difference(reference, stores.collect(), last).await?;
         if let Some(difference) = &difference {
             view.say(difference);
         }
@@ -165,7 +178,7 @@ impl<'a> Monitor<'a> {
             blocks: last.min(status.on_every_peer()).saturating_sub(self.before),
             identical: difference.is_none(),
             delay_ms: self.spread.delays(),
-            arrivals: status.arrivals,
+            arrivals: self.spread.arrivals(),
             duplicates: status.duplicates,
             bytes_sent: status.bytes_sent,
         })

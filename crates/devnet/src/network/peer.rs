@@ -31,10 +31,18 @@ pub(super) struct Commit {
 pub(super) struct Counters {
     /// Other peers that it knows to be alive, now.
     pub(super) known: usize,
+    /// Those of them that it knows to be in the channel, which is what blocks are pushed by.
+    pub(super) in_channel: usize,
     /// Blocks that came though they were there.
     pub(super) duplicates: u64,
     /// Bytes sent to other peers.
     pub(super) bytes_sent: u64,
+}
+
+/// A running peer that is not in the channel yet.
+pub(super) struct Newcomer {
+    name: String,
+    node: Node,
 }
 
 /// A running peer that has joined the channel.
@@ -44,13 +52,11 @@ pub(super) struct Peer {
     channel: Arc<Channel>,
 }
 
-impl Peer {
+impl Newcomer {
     /// Starts a peer from its core.yaml, as `selvedge node start` would but without the process's
-    /// environment, and joins it to the channel unless it has joined before. Its commits go to
-    /// `commits`.
+    /// environment. Its commits go to `commits`.
     pub(super) async fn start(
         place: &PeerPlace<'_>,
-        genesis: &Block,
         log: LogControl,
         commits: mpsc::Sender<Commit>,
     ) -> Result<Self, DevnetError> {
@@ -67,21 +73,32 @@ impl Peer {
             .await
             .map_err(failed(name))?;
         tokio::spawn(forward(node.committed_blocks(), name.clone(), commits));
+        Ok(Self {
+            name: name.clone(),
+            node,
+        })
+    }
+
+    /// Joins the channel, unless the peer has joined in an earlier run.
+    pub(super) async fn join(self, genesis: &Block) -> Result<Peer, DevnetError> {
+        let Self { name, node } = self;
         if node.channel(CHANNEL).is_none() {
             let genesis = genesis.encode_to_vec().into();
-            node.join(genesis).await.map_err(failed(name))?;
+            node.join(genesis).await.map_err(failed(&name))?;
         }
         let channel = node.channel(CHANNEL).ok_or_else(|| DevnetError::Peer {
             name: name.clone(),
             source: format!("channel {CHANNEL} is not open").into(),
         })?;
-        Ok(Self {
-            name: name.clone(),
+        Ok(Peer {
+            name,
             node,
             channel,
         })
     }
+}
 
+impl Peer {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -94,8 +111,11 @@ impl Peer {
         let Some(status) = self.node.gossip_status().await else {
             return Counters::default();
         };
+        let mut channels = status.channels.iter();
+        let channel = channels.find(|channel| channel.channel.as_str() == CHANNEL);
         Counters {
             known: status.peers.len(),
+            in_channel: channel.map_or(0, |channel| channel.peers.len()),
             duplicates: status.counters.duplicate_blocks(),
             bytes_sent: status.bytes_sent,
         }

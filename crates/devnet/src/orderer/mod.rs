@@ -43,6 +43,8 @@ use tonic::{Request, Response, Streaming};
 
 pub use admission::Refusal;
 use chain::Chain;
+#[cfg(test)]
+pub(crate) use writer::BlockWriter;
 
 /// Responses that wait for a slow client of one stream.
 const MAX_UNSENT: usize = 8;

@@ -14,7 +14,7 @@ use crate::genesis::metadata;
 use crate::messages::signature_header;
 
 /// Makes the next block after the one that it stands at.
-pub(super) struct BlockWriter {
+pub(crate) struct BlockWriter {
     signer: SigningIdentity,
     next: u64,
     previous_hash: Bytes,
@@ -24,7 +24,7 @@ pub(super) struct BlockWriter {
 impl BlockWriter {
     /// Stands after `last`, the newest block of the chain. `None` if its metadata do not say where
     /// the latest config block is.
-    pub(super) fn after(last: &Block, signer: SigningIdentity) -> Option<Self> {
+    pub(crate) fn after(last: &Block, signer: SigningIdentity) -> Option<Self> {
         let header = last.header.as_ref()?;
         Some(Self {
             signer,
@@ -35,7 +35,7 @@ impl BlockWriter {
     }
 
     /// Makes and signs the next block of encoded envelopes, and stands after it from then on.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         envelopes: Vec<Bytes>,
         is_config: bool,

@@ -1,0 +1,73 @@
+//! Many small networks, each with its own mixture of trouble, and what went wrong in them:
+//! `cargo run --release -p selvedge-simulator --example sweep -- [first seed] [number of seeds]`.
+
+#![allow(clippy::print_stdout, reason = "it prints its result")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use selvedge_simulator::options::Partition;
+use selvedge_simulator::{Options, Place, run};
+
+fn main() -> ExitCode {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let mut number = |default| match numbers.next() {
+        Some(Ok(number)) => number,
+        _ => default,
+    };
+    let (first, count) = (number(0), number(100));
+    let mut bad = 0u64;
+    for seed in first..first.saturating_add(count) {
+        let options = trouble(seed);
+        match run(&options) {
+            Ok(report) if report.violations.is_empty() => {}
+            Ok(report) => {
+                bad += 1;
+                println!("seed {seed}: {:?}\n{options:?}", report.violations);
+            }
+            Err(error) => {
+                bad += 1;
+                println!("seed {seed}: {error}");
+            }
+        }
+    }
+    println!("{count} seeds from {first} on, {bad} with violations");
+    ExitCode::from(u8::from(bad > 0))
+}
+
+/// A network whose size and troubles follow from its seed.
+fn trouble(seed: u64) -> Options {
+    // Digits of a number in mixed bases: every combination occurs.
+    let mut rest = seed;
+    let mut digit = |base: u64| {
+        let digit = rest % base;
+        rest /= base;
+        digit
+    };
+    let place = [Place::Machine, Place::Region, Place::Planet][digit(3) as usize % 3];
+    let loss_per_million = [0, 10_000, 100_000][digit(3) as usize % 3];
+    let liars_per_mille = [0, 150, 400][digit(3) as usize % 3];
+    let partition = (digit(2) == 1).then_some(Partition {
+        begin: Duration::from_secs(2),
+        length: Duration::from_secs(9),
+        per_mille: 400,
+    });
+    let restarts_per_hour = [0.0, 900.0][digit(2) as usize % 2];
+    let orgs = [1, 2, 3][digit(3) as usize % 3];
+    let cold_start = digit(4) == 1;
+    Options {
+        seed,
+        peers: 6 + 3 * orgs + (seed % 7) as usize,
+        orgs,
+        channels: 1 + (seed % 2) as usize,
+        blocks: 50,
+        place,
+        loss_per_million,
+        liars_per_mille,
+        partition,
+        restarts_per_hour,
+        cold_start,
+        patience: Duration::from_secs(300),
+        ..Options::default()
+    }
+}

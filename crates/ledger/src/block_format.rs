@@ -14,10 +14,7 @@
 use std::io::{self, Write};
 
 use bytes::{Buf, Bytes};
-use selvedge_protos::common::{
-    Block, BlockData, BlockHeader, BlockMetadata, ChannelHeader, Envelope, Payload, SignatureHeader,
-};
-use selvedge_protos::{Message, envelope};
+use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockMetadata};
 
 /// The longest encoding of a varint.
 pub(crate) const MAX_VARINT_LENGTH: usize = 10;
@@ -197,25 +194,6 @@ pub(crate) fn read_envelope(mut span: Bytes) -> Result<Bytes, FormatError> {
         return Err(FormatError::TrailingBytes(span.len()));
     }
     Ok(envelope)
-}
-
-/// The id under which a transaction is indexed: the one in its channel header, otherwise the one
-/// that nonce and creator make. Empty for an envelope that does not parse (Fabric:
-/// `protoutil.GetOrComputeTxIDFromEnvelope`, whose errors the block store only logs).
-pub(crate) fn transaction_id(envelope: &Bytes) -> String {
-    try_transaction_id(envelope.clone()).unwrap_or_default()
-}
-
-fn try_transaction_id(envelope: Bytes) -> Option<String> {
-    let payload = Envelope::decode(envelope).ok()?.payload;
-    let header = Payload::decode(payload).ok()?.header?;
-    let channel_header = ChannelHeader::decode(header.channel_header).ok()?;
-    if !channel_header.tx_id.is_empty() {
-        return Some(channel_header.tx_id);
-    }
-    let SignatureHeader { creator, nonce } =
-        SignatureHeader::decode(header.signature_header).ok()?;
-    Some(envelope::transaction_id(&nonce, &creator))
 }
 
 /// Appends `value` as a protobuf varint.

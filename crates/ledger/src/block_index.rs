@@ -12,8 +12,9 @@ use selvedge_protos::common::{Block, BlockMetadataIndex};
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_protos::{block::metadata_slot, sha256};
 
-use crate::block_format::{EnvelopeSpan, FormatError, push_varint, read_varint, transaction_id};
+use crate::block_format::{EnvelopeSpan, FormatError, push_varint, read_varint};
 use crate::store::{Batch, Durability, Store, StoreError, Table};
+use crate::transaction_id::transaction_id;
 
 const FORMAT_KEY: &[u8] = b"format";
 const SAVEPOINT_KEY: &[u8] = b"savepoint";

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
-use crate::block_format::{Record, transaction_id};
+use crate::block_format::Record;
 use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries, TransactionEntry};
 use crate::disk::{Disk, SystemDisk};
 use crate::recent_blocks::RecentBlocks;
 use crate::recovery::{Recovered, Recovery, chain_info, index_failure, open_index_store};
 use crate::store::Store;
+use crate::transaction_id::transaction_id;
 use crate::writer::Writer;
 
 /// How a [`BlockStore`] is kept.

@@ -67,6 +67,7 @@ mod scanner;
 pub mod store;
 #[cfg(test)]
 mod test_support;
+mod transaction_id;
 mod writer;
 
 pub use block_store::{

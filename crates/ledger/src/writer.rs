@@ -9,7 +9,7 @@ use crate::block_index::Place;
 use crate::disk::{AppendFile, Disk};
 
 /// What is gathered before it is handed to the operating system.
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// The end of the chain on disk.
 pub(crate) struct Writer {

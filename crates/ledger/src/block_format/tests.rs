@@ -2,7 +2,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::test_support::{envelope, recorded};
 
 fn any_bytes(most: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..=most).prop_map(Bytes::from)
@@ -69,7 +68,6 @@ proptest! {
         let _ = read_prefix(&bytes);
         let _ = read_header(bytes.clone());
         let _ = read_envelope(bytes.clone());
-        let _ = transaction_id(&bytes);
         if let Ok((block, _)) = read_block(bytes.clone(), 0) {
             let (record, _) = record_of(&block);
             let (_, prefix) = read_prefix(&record).unwrap().unwrap();
@@ -126,15 +124,4 @@ fn varints_beyond_64_bits_are_refused() {
     assert_eq!(read_varint(&mut most.as_slice()), Err(FormatError::Varint));
     assert_eq!(read_prefix(&[0x80; 9]), Ok(None));
     assert_eq!(read_prefix(&[0x80; 10]), Err(FormatError::Varint));
-}
-
-#[test]
-fn ids_are_those_of_the_headers_or_computed() {
-    assert_eq!(transaction_id(&envelope("abc", b"")), "abc");
-    assert_eq!(transaction_id(&Bytes::from_static(b"\xff")), "");
-    assert_eq!(transaction_id(&Bytes::new()), "");
-
-    let genesis = recorded("raft/orderer-blocks").swap_remove(0);
-    let config = genesis.data.unwrap().data.swap_remove(0);
-    assert_eq!(transaction_id(&config).len(), 64);
 }

@@ -10,7 +10,7 @@ use selvedge_protos::{sha256, sha256_of_parts};
 
 use crate::envelope::{channel_header, check_well_formed, config_transaction};
 use crate::error::BlockFault;
-use crate::wire::{Fields, Value, WireError};
+use selvedge_protos::wire::{Fields, Value, WireError};
 
 /// The most transactions that a block may hold. Entries are counted before they are stored, since an
 /// empty one takes two bytes on the wire and many more in memory.

@@ -10,7 +10,9 @@
 use bytes::Bytes;
 use selvedge_protos::common::HeaderType;
 
-use crate::wire::{Fields, Value, WireError, check_message, last_bytes, low_32_bits, text};
+use selvedge_protos::wire::{
+    Fields, Value, WireError, check_message, last_bytes, low_32_bits, text,
+};
 
 /// Why an envelope is not well formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use selvedge_policy::PolicyError;
 
 use crate::config::ConfigError;
 use crate::envelope::{EnvelopeFault, HeaderFault};
-use crate::wire::WireError;
+use selvedge_protos::wire::WireError;
 
 /// A block that was refused: which one, and why.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! How one configuration follows from another is in [`config_update`].
+//!
 //! Where Fabric has two checks, of blocks from gossip (`internal/peer/gossip`, message crypto
 //! service) and from ordering nodes (`common/deliverclient`), there is one here. Deliberate
 //! differences from Fabric:
@@ -48,16 +50,16 @@
 //!   is an error, where a Fabric peer panics.
 //!
 //! Messages inside a block are read field by field as Go's protobuf library does it, not with prost,
-//! where the verdict depends on it; see the module `wire`.
+//! where the verdict depends on it; see [`selvedge_protos::wire`].
 
 mod block;
 mod config;
 mod config_block;
+pub mod config_update;
 mod envelope;
 mod error;
 mod signatures;
 mod verifier;
-mod wire;
 
 pub use block::{Attestation, BlockRef, MAX_METADATA_SLOTS, MAX_TRANSACTIONS, VerifiedBlock};
 pub use config::{
@@ -67,6 +69,6 @@ pub use config::{
 pub use config_block::{config_from_block, last_config_number};
 pub use envelope::{EnvelopeFault, HeaderFault};
 pub use error::{BlockError, BlockFault, Hash};
+pub use selvedge_protos::wire::WireError;
 pub use signatures::{MAX_SIGNATURES, MAX_SIGNED_BYTES};
 pub use verifier::{BLOCK_VALIDATION, BlockVerifier};
-pub use wire::WireError;

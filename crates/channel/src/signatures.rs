@@ -9,7 +9,7 @@ use selvedge_protos::common::Consenter;
 use selvedge_protos::msp::SerializedIdentity;
 
 use crate::error::BlockFault;
-use crate::wire::{Fields, Value, WireError, last_bytes, low_32_bits};
+use selvedge_protos::wire::{Fields, Value, WireError, last_bytes, low_32_bits};
 
 /// The most signatures that a block may carry: far above any number of consenters, and a bound on
 /// the work that a forged block can cause.

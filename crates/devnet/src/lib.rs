@@ -7,12 +7,12 @@
 //! - [`Options`], [`up`], [`Summary`]: the command.
 //! - [`material`]: keys and certificates in cryptogen's folders.
 //! - [`genesis`]: the first block of a channel.
-//! - [`config_update`]: how a channel's configuration changes.
 //! - [`orderer`]: the development ordering node.
 //! - [`traffic`]: endorsed transactions at a steady rate.
 //! - [`spread`]: how late blocks reach each peer.
 
-pub mod config_update;
+#[cfg(test)]
+mod config_update_tests;
 mod error;
 pub mod genesis;
 pub mod material;

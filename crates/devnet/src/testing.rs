@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selvedge_channel::ChannelConfig;
+use selvedge_channel::config_update::compute;
 use selvedge_msp::SigningIdentity;
 use selvedge_protos::Message;
 use selvedge_protos::common::{
@@ -12,7 +13,6 @@ use selvedge_protos::common::{
 use selvedge_protos::orderer::BatchSize;
 use tempfile::TempDir;
 
-use crate::config_update::compute;
 use crate::genesis::{Address, ChannelSpecification, anchor_peers};
 use crate::material::{Organization, Specification};
 use crate::messages::{signature_header, signed_envelope};

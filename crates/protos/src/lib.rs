@@ -11,6 +11,7 @@
 //! - [`block`]: header bytes and hashes, data hash, metadata slots.
 //! - [`envelope`]: payloads, headers, transaction ids, signed envelopes.
 //! - [`identity`]: serialized identities and PKI-IDs.
+//! - [`wire`], [`schema`]: reading messages exactly as Go's protobuf library reads them.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, rust_2018_idioms)]
 mod generated;
@@ -18,6 +19,8 @@ mod generated;
 pub mod block;
 pub mod envelope;
 pub mod identity;
+pub mod schema;
+pub mod wire;
 
 pub use generated::*;
 pub use prost::{DecodeError, Message};

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use selvedge_channel::config_update::{self, UpdateError};
 use selvedge_channel::{ChannelConfig, ConfigError};
 use selvedge_msp::{SignatureError, SigningIdentity, expires_at};
 use selvedge_policy::{PolicyError, SignedData};
@@ -10,7 +11,6 @@ use selvedge_protos::Message;
 use selvedge_protos::common::{Envelope, HeaderType, Status};
 use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope};
 
-use crate::config_update::{self, Current, UpdateError};
 use crate::messages::signed_envelope;
 
 /// The policy that a message's creator has to satisfy.
@@ -173,12 +173,7 @@ fn reconfigure(
     signer: &SigningIdentity,
     update: Envelope,
 ) -> Result<Admitted, Refusal> {
-    let current = Current {
-        channel_id: config.channel_id(),
-        config: config.config(),
-        policies: config.policies(),
-    };
-    let proposed = config_update::propose(current, &update)?;
+    let proposed = config_update::propose(config, &update)?;
     let data = proposed.encode_to_vec().into();
     let next = proposed.config.unwrap_or_default();
     let unusable = |error| Refusal::Unusable(Box::new(error));

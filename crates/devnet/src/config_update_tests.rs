@@ -1,10 +1,15 @@
+//! Config updates on the channel of a whole network, with its key material.
+
 use std::time::Duration;
 
 use selvedge_channel::ChannelConfig;
+use selvedge_channel::config_update::{UpdateError, check, compute, propose};
 use selvedge_protos::Message;
-use selvedge_protos::common::{Config, ConfigGroup, ConfigUpdate, ConfigValue};
+use selvedge_protos::common::{
+    Config, ConfigEnvelope, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, ConfigValue,
+};
+use selvedge_protos::envelope::OpenedEnvelope;
 
-use super::*;
 use crate::testing::{CHANNEL, TestNetwork, set_anchors, set_batch_count, signed, signed_update};
 
 struct Fixture {
@@ -19,20 +24,12 @@ impl Fixture {
         Self { network, config }
     }
 
-    fn current(&self) -> Current<'_> {
-        Current {
-            channel_id: CHANNEL,
-            config: self.config.config(),
-            policies: self.config.policies(),
-        }
-    }
-
     /// Proposes an update by the administrators of Org1 and Org2.
     fn propose(&self, change: impl FnOnce(&mut Config)) -> Result<ConfigEnvelope, UpdateError> {
         let admins = [self.network.user(0, "Admin"), self.network.user(1, "Admin")];
         let [org1, org2] = &admins;
         let update = signed_update(self.config.config(), &[org1, org2], change);
-        propose(self.current(), &update)
+        propose(&self.config, &update)
     }
 
     /// Proposes a config update that is not computed but changed by hand.
@@ -46,7 +43,7 @@ impl Fixture {
         edit(&mut update);
         let admin = self.network.user(0, "Admin");
         propose(
-            self.current(),
+            &self.config,
             &signed(update.encode_to_vec().into(), &[&admin]),
         )
     }
@@ -65,8 +62,8 @@ fn an_allowed_change_is_the_next_configuration() {
     let update = signed_update(fixture.config.config(), &[&admin], |config| {
         set_anchors(config, "Org1", &[7051, 9051]);
     });
-    let proposed = propose(fixture.current(), &update).unwrap();
-    check(fixture.current(), &proposed).unwrap();
+    let proposed = propose(&fixture.config, &update).unwrap();
+    check(&fixture.config, &proposed).unwrap();
 
     let mut expected = fixture.config.config().clone();
     expected.sequence = 1;
@@ -87,12 +84,7 @@ fn an_allowed_change_is_the_next_configuration() {
     assert_eq!(anchors.len(), 2);
 
     // What was allowed once is stale afterwards.
-    let current = Current {
-        channel_id: CHANNEL,
-        config: next.config(),
-        policies: next.policies(),
-    };
-    let error = propose(current, &update).unwrap_err();
+    let error = propose(&next, &update).unwrap_err();
     assert!(
         matches!(
             error,
@@ -111,7 +103,7 @@ fn the_mod_policy_of_each_element_decides() {
     let change_org1 = |config: &mut Config| set_anchors(config, "Org1", &[9051]);
     for wrong in [&org2, &user] {
         let update = signed_update(config, &[wrong], change_org1);
-        let error = propose(fixture.current(), &update).unwrap_err();
+        let error = propose(&fixture.config, &update).unwrap_err();
         let UpdateError::NotAuthorized {
             element, policy, ..
         } = error
@@ -127,14 +119,14 @@ fn the_mod_policy_of_each_element_decides() {
 
     let change_orderer = |config: &mut Config| set_batch_count(config, 99);
     let update = signed_update(config, &[&org1, &org2], change_orderer);
-    let error = propose(fixture.current(), &update).unwrap_err();
+    let error = propose(&fixture.config, &update).unwrap_err();
     assert!(
         matches!(&error, UpdateError::NotAuthorized { policy, .. } if policy == "/Channel/Orderer/Admins"),
         "{error}"
     );
     let ordering = fixture.network.ordering_admin();
     let update = signed_update(config, &[&ordering], change_orderer);
-    propose(fixture.current(), &update).unwrap();
+    propose(&fixture.config, &update).unwrap();
 }
 
 #[test]
@@ -150,14 +142,14 @@ fn removing_an_organisation_needs_a_majority_of_administrators() {
     };
     let admin = fixture.network.user(0, "Admin");
     let update = signed_update(fixture.config.config(), &[&admin], remove);
-    let error = propose(fixture.current(), &update).unwrap_err();
+    let error = propose(&fixture.config, &update).unwrap_err();
     assert!(
         matches!(&error, UpdateError::NotAuthorized { policy, .. } if policy == "/Channel/Application/Admins"),
         "{error}"
     );
     // One administrator twice is still one.
     let update = signed_update(fixture.config.config(), &[&admin, &admin], remove);
-    assert!(propose(fixture.current(), &update).is_err());
+    assert!(propose(&fixture.config, &update).is_err());
 
     let proposed = fixture.propose(remove).unwrap();
     let root = proposed.config.unwrap().channel_group.unwrap();
@@ -187,7 +179,7 @@ fn a_signature_of_something_else_does_not_count() {
         &opened.signature_header,
         opened.data,
     );
-    let error = propose(fixture.current(), &envelope.unwrap()).unwrap_err();
+    let error = propose(&fixture.config, &envelope.unwrap()).unwrap_err();
     assert!(
         matches!(error, UpdateError::NotAuthorized { .. }),
         "{error}"
@@ -275,7 +267,7 @@ fn a_result_that_someone_changed_is_refused() {
         .unwrap();
     let mut skipped = proposed.clone();
     skipped.config.as_mut().unwrap().sequence = 2;
-    let error = check(fixture.current(), &skipped).unwrap_err();
+    let error = check(&fixture.config, &skipped).unwrap_err();
     assert!(
         matches!(
             error,
@@ -288,11 +280,11 @@ fn a_result_that_someone_changed_is_refused() {
     );
     let mut changed = proposed.clone();
     set_batch_count(changed.config.as_mut().unwrap(), 1);
-    let error = check(fixture.current(), &changed).unwrap_err();
+    let error = check(&fixture.config, &changed).unwrap_err();
     assert!(matches!(error, UpdateError::ResultDiffers), "{error}");
     let mut bare = proposed;
     bare.last_update = None;
-    let error = check(fixture.current(), &bare).unwrap_err();
+    let error = check(&fixture.config, &bare).unwrap_err();
     assert!(
         matches!(error, UpdateError::Missing("last update")),
         "{error}"

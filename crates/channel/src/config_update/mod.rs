@@ -15,8 +15,6 @@
 
 mod compute;
 mod elements;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 
@@ -28,6 +26,8 @@ use selvedge_protos::common::{
 };
 use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope};
 use selvedge_protos::{DecodeError, Message};
+
+use crate::config::ChannelConfig;
 
 pub use compute::compute;
 use elements::{Element, Elements};
@@ -132,22 +132,12 @@ pub enum UpdateError {
     ResultDiffers,
 }
 
-/// The configuration that an update is applied to.
-#[derive(Clone, Copy)]
-pub struct Current<'a> {
-    /// The channel.
-    pub channel_id: &'a str,
-    /// Its configuration.
-    pub config: &'a Config,
-    /// The policies of that configuration.
-    pub policies: &'a PolicyManager,
-}
-
-/// Applies a signed config update; the result still has to be signed by the ordering node, and must
-/// be checked to be a usable configuration (`ChannelConfig::from_config`).
+/// Applies a signed config update to the current configuration; the result still has to be signed by
+/// the ordering node, and must be checked to be a usable configuration
+/// ([`ChannelConfig::from_config`], [`ChannelConfig::check_successor`]).
 ///
 /// Cost: one pass over configuration and update, and one evaluation for each mod policy concerned.
-pub fn propose(current: Current<'_>, update: &Envelope) -> Result<ConfigEnvelope, UpdateError> {
+pub fn propose(current: &ChannelConfig, update: &Envelope) -> Result<ConfigEnvelope, UpdateError> {
     let opened = OpenedEnvelope::open(update.clone())?;
     if opened.channel_header.r#type != HeaderType::ConfigUpdate as i32 {
         let found = opened.channel_header.r#type;
@@ -156,25 +146,30 @@ pub fn propose(current: Current<'_>, update: &Envelope) -> Result<ConfigEnvelope
     let signed = ConfigUpdateEnvelope::decode(opened.data).map_err(malformed("signed update"))?;
     let update_bytes = signed.config_update.clone();
     let proposal = ConfigUpdate::decode(update_bytes).map_err(malformed("config update"))?;
-    if proposal.channel_id != current.channel_id {
+    if proposal.channel_id != current.channel_id() {
         return Err(UpdateError::WrongChannel {
-            expected: current.channel_id.to_owned(),
+            expected: current.channel_id().to_owned(),
             found: proposal.channel_id,
         });
     }
-    let elements = Elements::of(current.config.channel_group.as_ref())?;
+    let elements = Elements::of(current.config().channel_group.as_ref())?;
     let read_set = Elements::of(proposal.read_set.as_ref())?;
     check_read_set(&elements, &read_set)?;
     let write_set = Elements::of(proposal.write_set.as_ref())?;
     let changes = write_set.changed_since(&read_set);
-    check_changes(current.policies, &elements, &changes, &signatures(&signed)?)?;
+    check_changes(
+        current.policies(),
+        &elements,
+        &changes,
+        &signatures(&signed)?,
+    )?;
     let result = elements.overlaid(&changes);
     if let Some(name) = write_set.names().find(|name| !result.contains(name)) {
         return Err(UpdateError::Incomplete(name.clone()));
     }
     Ok(ConfigEnvelope {
         config: Some(Config {
-            sequence: current.config.sequence.saturating_add(1),
+            sequence: current.sequence().saturating_add(1),
             channel_group: Some(result.assemble()?),
         }),
         last_update: Some(update.clone()),
@@ -182,10 +177,10 @@ pub fn propose(current: Current<'_>, update: &Envelope) -> Result<ConfigEnvelope
 }
 
 /// Checks that a proposed configuration follows the current one by the update that it carries.
-pub fn check(current: Current<'_>, proposed: &ConfigEnvelope) -> Result<(), UpdateError> {
+pub fn check(current: &ChannelConfig, proposed: &ConfigEnvelope) -> Result<(), UpdateError> {
     let config = proposed.config.as_ref();
     let config = config.ok_or(UpdateError::Missing("configuration"))?;
-    let expected = current.config.sequence.saturating_add(1);
+    let expected = current.sequence().saturating_add(1);
     if config.sequence != expected {
         let found = config.sequence;
         return Err(UpdateError::Sequence { expected, found });

@@ -33,7 +33,7 @@ pub enum WireError {
 
 /// The content of one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
     /// Wire type 0.
     Varint(u64),
     /// Wire type 2: bytes, text or a message.
@@ -44,8 +44,10 @@ pub(crate) enum Value<'a> {
 
 /// One field as it stands in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Field<'a> {
+pub struct Field<'a> {
+    /// Its number in the message's definition.
     pub number: u32,
+    /// What it holds.
     pub value: Value<'a>,
     /// How many bytes the tag takes.
     pub tag_length: usize,
@@ -72,11 +74,12 @@ impl Field<'_> {
 
 /// The fields of a message, one after the other; ends after the first error.
 #[derive(Debug, Clone)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
+    /// The fields of an encoded message.
     pub fn of(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
@@ -123,12 +126,12 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Checks that `bytes` parse as a message, whatever its fields.
-pub(crate) fn check_message(bytes: &[u8]) -> Result<(), WireError> {
+pub fn check_message(bytes: &[u8]) -> Result<(), WireError> {
     Fields::of(bytes).try_for_each(|field| field.map(drop))
 }
 
 /// The content of a bytes field; of several, the last counts.
-pub(crate) fn last_bytes(message: &[u8], number: u32) -> Result<Option<&[u8]>, WireError> {
+pub fn last_bytes(message: &[u8], number: u32) -> Result<Option<&[u8]>, WireError> {
     let mut found = None;
     for field in Fields::of(message) {
         let field = field?;
@@ -140,12 +143,12 @@ pub(crate) fn last_bytes(message: &[u8], number: u32) -> Result<Option<&[u8]>, W
 }
 
 /// A text field; Go refuses a message with a text that is not UTF-8.
-pub(crate) fn text(bytes: &[u8]) -> Result<&str, WireError> {
+pub fn text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::Utf8)
 }
 
 /// A 32-bit field: protobuf drops the upper half of what was sent.
-pub(crate) fn low_32_bits(value: u64) -> u32 {
+pub fn low_32_bits(value: u64) -> u32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
 }
 

@@ -134,11 +134,11 @@ fn read_subtrees(subtrees: &[u8], has_unknown_kind: &mut bool) -> Option<Vec<Con
         let kind = base.tag ^ 0x80;
         let value = base.content;
         match kind {
-            IP if matches!(value.len(), 8 | 32) => list.push(Constraint {
+            IP if is_network(value) => list.push(Constraint {
                 kind,
                 value: Bytes::copy_from_slice(value),
             }),
-            EMAIL | DNS | URI if value.is_ascii() => list.push(Constraint {
+            EMAIL | DNS | URI if is_text_constraint(kind, value) => list.push(Constraint {
                 kind,
                 value: lower_domain(value).into(),
             }),
@@ -147,6 +147,38 @@ fn read_subtrees(subtrees: &[u8], has_unknown_kind: &mut bool) -> Option<Vec<Con
         }
     }
     Some(list)
+}
+
+/// Whether this is an address and a mask of the same length, whose ones stand before its zeros.
+fn is_network(value: &[u8]) -> bool {
+    let (_, mask) = value.split_at(value.len() / 2);
+    let ones: u32 = mask.iter().map(|byte| byte.leading_ones()).sum();
+    let all_ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+    let is_contiguous = mask
+        .iter()
+        .skip_while(|byte| **byte == 0xff)
+        .skip(1)
+        .all(|byte| *byte == 0);
+    matches!(value.len(), 8 | 32) && ones == all_ones && is_contiguous
+}
+
+fn is_text_constraint(kind: u8, value: &[u8]) -> bool {
+    let without_dot = value.strip_prefix(b".").unwrap_or(value);
+    match kind {
+        EMAIL if value.contains(&b'@') => split_mailbox(value).is_some(),
+        URI if is_ip_address(value) => false,
+        _ => value.is_empty() || is_domain(without_dot),
+    }
+}
+
+fn is_ip_address(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok())
+}
+
+/// Labels of printable characters, none of them empty.
+fn is_domain(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'.')
+        .all(|label| !label.is_empty() && label.iter().all(|byte| matches!(byte, 0x21..0x7f)))
 }
 
 /// In lower case, except for a mailbox before an `@`.
@@ -192,7 +224,10 @@ fn read_alt_names(value: &[u8]) -> Option<Vec<AltName>> {
         let kind = element.tag ^ 0x80;
         let mut mailbox = Vec::new();
         let value = match kind {
-            DNS => element.content.to_ascii_lowercase(),
+            DNS if element.content.is_empty() || is_domain(element.content) => {
+                element.content.to_ascii_lowercase()
+            }
+            DNS => return None,
             IP => element.content.to_vec(),
             EMAIL => {
                 let (before, domain) = split_mailbox(element.content)?;
@@ -220,7 +255,7 @@ fn uri_host(uri: &[u8]) -> Option<Vec<u8>> {
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
-    let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    let is_address = host.starts_with('[') || is_ip_address(host.as_bytes());
     (!host.is_empty() && !is_address).then(|| host.to_ascii_lowercase().into_bytes())
 }
 
@@ -311,6 +346,24 @@ mod tests {
         assert!(constraints.allows(&name(IP, &[10, 1, 7, 9])));
         assert!(!constraints.allows(&name(IP, &[10, 2, 7, 9])));
         assert!(!constraints.allows(&name(IP, &[0; 16])));
+    }
+
+    #[test]
+    fn masks_are_ones_before_zeros() {
+        for (mask, expected) in [
+            ([255, 255, 0, 0], true),
+            ([255, 254, 0, 0], true),
+            ([0, 0, 0, 0], true),
+            ([255, 255, 255, 255], true),
+            ([253, 0, 0, 0], false),
+            ([254, 128, 0, 0], false),
+            ([255, 0, 255, 0], false),
+        ] {
+            let mut network = vec![10, 0, 0, 0];
+            network.extend(mask);
+            assert_eq!(is_network(&network), expected, "{mask:?}");
+        }
+        assert!(!is_network(&[10, 0, 0, 255, 0, 0]));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //! Fabric looks at the issuer's key identifier, the serial numbers and the signature. When a list
 //! was issued, when it expires and since when a certificate counts as revoked do not matter.
 
+use crate::asn1::Fields;
 use crate::certificate::Certificate;
-use crate::der::{Reader, tag, trim_zeros};
+use crate::der::{self, tag, trim_zeros};
 use crate::error::CertificateError;
-use crate::extensions::read_authority_key_id;
 use crate::key::{self, SignatureAlgorithm};
 use crate::pem;
-use crate::x509_text::read_time;
 
 const LABEL: &str = "X509 CRL";
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 29, 35];
@@ -46,45 +45,41 @@ impl RevocationList {
     }
 
     fn read(der: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(der);
-        let mut outer = reader.enter(tag::SEQUENCE)?;
-        if !reader.is_empty() {
+        let mut list = Fields::new(der);
+        let mut outer = Fields::new(list.required(tag::SEQUENCE)?);
+        if !list.is_empty() {
             return None;
         }
-        let signed = outer.element(tag::SEQUENCE)?;
-        let algorithm = SignatureAlgorithm::read(outer.enter(tag::SEQUENCE)?)?;
-        let mut signature = outer.bit_string_right_aligned()?;
+        let signed = outer.whole(tag::SEQUENCE)?;
+        let mut fields = Fields::new(Fields::new(signed).required(tag::SEQUENCE)?);
+        if let Some(version) = fields.optional(tag::INTEGER)?
+            && !(der::is_shortest_integer(version) && version.len() <= 8)
+        {
+            return None;
+        }
+        fields.algorithm()?;
+        check_name(fields.required(tag::SEQUENCE)?)?;
+        fields.time()?;
+        if fields.next_is_time()? {
+            fields.time()?;
+        }
+        let serials = match fields.optional(tag::SEQUENCE)? {
+            Some(entries) => read_serials(entries)?,
+            None => Vec::new(),
+        };
+        let extensions = fields
+            .optional_explicit(tag::constructed(0), tag::SEQUENCE)?
+            .unwrap_or_default();
+        let issuer_key_id = read_extensions(extensions)?;
+
+        let (algorithm, parameters) = outer.algorithm()?;
+        let algorithm = SignatureAlgorithm::new(algorithm, parameters);
+        let mut signature = der::right_aligned(outer.required(tag::BIT_STRING)?)?;
         if algorithm.is_ecdsa() {
             signature = key::canonical_ecdsa(&signature).ok()?;
         }
-
-        let mut fields = Reader::new(signed.content);
-        if fields.next_is(tag::INTEGER) {
-            fields.integer()?;
-        }
-        fields.enter(tag::SEQUENCE)?; // algorithm
-        fields.enter(tag::SEQUENCE)?; // issuer
-        read_time(&mut fields)?;
-        if fields.next_is(tag::UTC_TIME) || fields.next_is(tag::GENERALIZED_TIME) {
-            read_time(&mut fields)?;
-        }
-        let mut serials = Vec::new();
-        if let Some(entries) = fields.optional(tag::SEQUENCE)? {
-            let mut entries = Reader::new(entries);
-            while !entries.is_empty() {
-                let serial = entries.enter(tag::SEQUENCE)?.integer()?;
-                // No certificate has a negative serial number.
-                if serial.first().is_some_and(|first| first & 0x80 == 0) {
-                    serials.push(trim_zeros(serial).to_vec());
-                }
-            }
-        }
-        let issuer_key_id = match fields.optional(tag::constructed(0))? {
-            Some(extensions) => read_issuer_key_id(extensions)?,
-            None => None,
-        };
         Some(Self {
-            signed: signed.whole.to_vec(),
+            signed: signed.to_vec(),
             algorithm,
             signature,
             serials,
@@ -116,19 +111,59 @@ impl RevocationList {
     }
 }
 
-fn read_issuer_key_id(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
-    let mut list = Reader::new(extensions).enter(tag::SEQUENCE)?;
-    while !list.is_empty() {
-        let mut extension = list.enter(tag::SEQUENCE)?;
-        let id = extension.read(tag::OID)?;
-        if extension.next_is(tag::BOOLEAN) {
-            extension.boolean()?;
-        }
-        let value = extension.read(tag::OCTET_STRING)?;
-        if id == AUTHORITY_KEY_ID {
-            let key_id = read_authority_key_id(&mut Reader::new(value))?;
-            return Some(Some(key_id.unwrap_or_default().to_vec()));
+fn check_name(sequence: &[u8]) -> Option<()> {
+    for set in Fields::new(sequence).members(tag::SET)? {
+        for mut attribute in set.members(tag::SEQUENCE)? {
+            attribute.oid()?;
+            attribute.any()?;
         }
     }
-    Some(None)
+    Some(())
+}
+
+fn read_serials(entries: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut serials = Vec::new();
+    for mut entry in Fields::new(entries).members(tag::SEQUENCE)? {
+        let serial = entry
+            .required(tag::INTEGER)
+            .filter(|serial| der::is_shortest_integer(serial))?;
+        entry.time()?;
+        if let Some(extensions) = entry.optional(tag::SEQUENCE)? {
+            read_extensions(extensions)?;
+        }
+        // No certificate has a negative serial number.
+        if serial.first().is_some_and(|first| first & 0x80 == 0) {
+            serials.push(trim_zeros(serial).to_vec());
+        }
+    }
+    Some(serials)
+}
+
+/// The authority key identifier among the extensions. The outer `None` is for malformed extensions;
+/// an identifier that is malformed itself counts as missing, as Fabric reads it later.
+fn read_extensions(extensions: &[u8]) -> Option<Option<Vec<u8>>> {
+    let mut key_id = None;
+    for mut extension in Fields::new(extensions).members(tag::SEQUENCE)? {
+        let id = extension.oid()?;
+        if let Some(critical) = extension.optional(tag::BOOLEAN)?
+            && !matches!(critical, [0 | 0xff])
+        {
+            return None;
+        }
+        let value = extension.required(tag::OCTET_STRING)?;
+        if id == AUTHORITY_KEY_ID && key_id.is_none() {
+            key_id = Some(read_authority_key_id(value));
+        }
+    }
+    Some(key_id.flatten())
+}
+
+fn read_authority_key_id(value: &[u8]) -> Option<Vec<u8>> {
+    let mut fields = Fields::new(Fields::new(value).required(tag::SEQUENCE)?);
+    let key_id = fields.optional(tag::context(0))?.unwrap_or_default();
+    fields.optional(tag::context(1))?;
+    let serial = fields.optional(tag::context(2))?;
+    serial
+        .is_none_or(der::is_shortest_integer)
+        .then(|| key_id.to_vec())
 }

@@ -130,13 +130,8 @@ impl<'a> Reader<'a> {
 
     /// An integer's content bytes: two's complement, shortest form.
     pub(crate) fn integer(&mut self) -> Option<&'a [u8]> {
-        let bytes = self.read(tag::INTEGER)?;
-        match bytes {
-            [] => None,
-            [0x00, second, ..] if second & 0x80 == 0 => None,
-            [0xff, second, ..] if second & 0x80 != 0 => None,
-            _ => Some(bytes),
-        }
+        self.read(tag::INTEGER)
+            .filter(|bytes| is_shortest_integer(bytes))
     }
 
     /// A non-negative integer that fits a `u64`.
@@ -163,6 +158,17 @@ impl<'a> Reader<'a> {
         (!digits.is_empty()).then_some(digits)
     }
 
+    /// An object identifier's content bytes.
+    pub(crate) fn oid(&mut self) -> Option<&'a [u8]> {
+        self.read(tag::OID).filter(|bytes| is_oid(bytes))
+    }
+
+    /// A number that may be negative and fits an `i64`, under any tag.
+    pub(crate) fn signed_integer(&mut self, tag: u8) -> Option<()> {
+        let bytes = self.read(tag)?;
+        (is_shortest_integer(bytes) && bytes.len() <= 8).then_some(())
+    }
+
     pub(crate) fn boolean(&mut self) -> Option<bool> {
         match self.read(tag::BOOLEAN)? {
             [0] => Some(false),
@@ -173,29 +179,71 @@ impl<'a> Reader<'a> {
 
     /// A bit string: its bytes and the number of unused bits at the end (0 to 7, all zero).
     pub(crate) fn bit_string(&mut self) -> Option<(&'a [u8], u8)> {
-        let (&padding, bytes) = self.read(tag::BIT_STRING)?.split_first()?;
-        match bytes.last() {
-            _ if padding > 7 => None,
-            None if padding != 0 => None,
-            Some(last) if last & ((1 << padding) - 1) != 0 => None,
-            _ => Some((bytes, padding)),
-        }
+        bit_string(self.read(tag::BIT_STRING)?)
     }
 
     /// A bit string taken as a number: unused bits are shifted out at the right.
     pub(crate) fn bit_string_right_aligned(&mut self) -> Option<Vec<u8>> {
-        let (bytes, padding) = self.bit_string()?;
-        if padding == 0 {
-            return Some(bytes.to_vec());
-        }
-        let mut carried = 0;
-        let aligned = bytes.iter().map(|&byte| {
-            let shifted = carried | byte >> padding;
-            carried = byte << (8 - padding);
-            shifted
-        });
-        Some(aligned.collect())
+        right_aligned(self.read(tag::BIT_STRING)?)
     }
+}
+
+/// Whether these content bytes are an integer in its shortest form.
+pub(crate) fn is_shortest_integer(bytes: &[u8]) -> bool {
+    match bytes {
+        [] => false,
+        [0x00, second, ..] => second & 0x80 != 0,
+        [0xff, second, ..] => second & 0x80 == 0,
+        _ => true,
+    }
+}
+
+/// Whether these content bytes are an object identifier whose arcs are in their shortest form and
+/// below 2^31, which is what Go can hold.
+pub(crate) fn is_oid(bytes: &[u8]) -> bool {
+    let mut arc = 0u64;
+    let mut is_complete = false;
+    for (position, &byte) in bytes.iter().enumerate() {
+        let begins = position == 0 || is_complete;
+        if begins {
+            if byte == 0x80 {
+                return false;
+            }
+            arc = 0;
+        }
+        arc = arc << 7 | u64::from(byte & 0x7f);
+        if arc >= 1 << 31 {
+            return false;
+        }
+        is_complete = byte & 0x80 == 0;
+    }
+    is_complete
+}
+
+/// Takes the content of a bit string apart: its bytes and the number of unused bits.
+fn bit_string(content: &[u8]) -> Option<(&[u8], u8)> {
+    let (&padding, bytes) = content.split_first()?;
+    match bytes.last() {
+        _ if padding > 7 => None,
+        None if padding != 0 => None,
+        Some(last) if last & ((1 << padding) - 1) != 0 => None,
+        _ => Some((bytes, padding)),
+    }
+}
+
+/// The content of a bit string as a number: unused bits are shifted out at the right.
+pub(crate) fn right_aligned(content: &[u8]) -> Option<Vec<u8>> {
+    let (bytes, padding) = bit_string(content)?;
+    if padding == 0 {
+        return Some(bytes.to_vec());
+    }
+    let mut carried = 0;
+    let aligned = bytes.iter().map(|&byte| {
+        let shifted = carried | byte >> padding;
+        carried = byte << (8 - padding);
+        shifted
+    });
+    Some(aligned.collect())
 }
 
 /// Without the zeros in front.
@@ -262,6 +310,21 @@ mod tests {
         assert!(Reader::new(&[2, 0]).integer().is_none());
         assert!(Reader::new(&[2, 1, 0x80]).positive_integer().is_none());
         assert!(Reader::new(&[2, 1, 0]).positive_integer().is_none());
+    }
+
+    #[test]
+    fn object_identifiers() {
+        for (bytes, expected) in [
+            (&[0x55, 4, 3][..], true),
+            (&[0x2a, 0x86, 0x48], true),
+            (&[], false),
+            (&[0x55, 0x80, 3], false),
+            (&[0x55, 0x86], false),
+            (&[0x87, 0xff, 0xff, 0xff, 0x7f], true),
+            (&[0x88, 0x80, 0x80, 0x80, 0x00], false),
+        ] {
+            assert_eq!(is_oid(bytes), expected, "{bytes:02x?}");
+        }
     }
 
     #[test]

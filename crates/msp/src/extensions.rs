@@ -70,7 +70,7 @@ impl Extensions {
         let mut seen: Vec<&[u8]> = Vec::new();
         while !list.is_empty() {
             let mut extension = list.enter(tag::SEQUENCE).ok_or(malformed("extension"))?;
-            let id = extension.read(tag::OID).ok_or(malformed("extension id"))?;
+            let id = extension.oid().ok_or(malformed("extension id"))?;
             let critical = extension.next_is(tag::BOOLEAN)
                 && extension
                     .boolean()
@@ -118,9 +118,9 @@ impl Extensions {
                 }
             }
             17 => {
-                let any_known = self.read_alt_names(&mut reader)?;
+                understood = has_known_alt_names(&mut reader)
+                    .ok_or(malformed("subject alternative names"))?;
                 self.subject_alt_name = Some(der.slice_ref(value));
-                understood = any_known;
             }
             19 => {
                 self.basic_constraints = Some(
@@ -139,44 +139,32 @@ impl Extensions {
                     read_authority_key_id(&mut reader).ok_or(malformed("authority key id"))?;
                 self.authority_key_id = key_id.map(|key_id| der.slice_ref(key_id));
             }
+            31 => check_distribution_points(&mut reader)
+                .ok_or(malformed("CRL distribution points"))?,
+            32 => check_policies(&mut reader).ok_or(malformed("certificate policies"))?,
+            33 => check_policy_mappings(&mut reader).ok_or(malformed("policy mappings"))?,
             36 => {
-                let fields = reader
-                    .enter(tag::SEQUENCE)
-                    .ok_or(malformed("policy constraints"))?;
-                self.requires_policies = fields.next_is(tag::context(0));
+                self.requires_policies =
+                    read_policy_constraints(&mut reader).ok_or(malformed("policy constraints"))?;
             }
             37 => {
                 self.server_use =
                     read_server_use(&mut reader).ok_or(malformed("extended key usages"))?;
             }
-            // Distribution points, policies, policy mappings, inhibit any policy.
-            31 | 32 | 33 | 54 => {}
-            _ => understood = id == AUTHORITY_INFO_ACCESS,
+            54 => reader
+                .signed_integer(tag::INTEGER)
+                .ok_or(malformed("inhibit any policy"))?,
+            _ if id == AUTHORITY_INFO_ACCESS => {
+                if critical {
+                    return Err(malformed("authority information access, which is critical"));
+                }
+                check_authority_info(&mut reader)
+                    .ok_or(malformed("authority information access"))?;
+            }
+            _ => understood = false,
         }
         self.has_unknown_critical |= critical && !understood;
         Ok(())
-    }
-
-    /// Whether the alternative names include one of a kind that Go knows.
-    fn read_alt_names(&self, reader: &mut Reader<'_>) -> Result<bool, CertificateError> {
-        let malformed = CertificateError::Malformed {
-            part: "subject alternative names",
-        };
-        let mut names = reader.enter(tag::SEQUENCE).ok_or(malformed.clone())?;
-        let mut any_known = false;
-        while !names.is_empty() {
-            let name = names.any().ok_or(malformed.clone())?;
-            let valid = match name.tag ^ 0x80 {
-                1 | 2 | 6 => name.content.is_ascii(),
-                7 => matches!(name.content.len(), 4 | 16),
-                _ => continue,
-            };
-            if !valid {
-                return Err(malformed);
-            }
-            any_known = true;
-        }
-        Ok(any_known)
     }
 
     pub(crate) fn is_ca(&self) -> bool {
@@ -201,8 +189,7 @@ fn read_basic_constraints(reader: &mut Reader<'_>) -> Option<BasicConstraints> {
     Some(BasicConstraints { is_ca, path_length })
 }
 
-/// The key identifier of an AuthorityKeyIdentifier, which revocation lists carry too.
-pub(crate) fn read_authority_key_id<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
+fn read_authority_key_id<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
     reader.enter(tag::SEQUENCE)?.optional(tag::context(0))
 }
 
@@ -213,7 +200,7 @@ fn read_server_use(reader: &mut Reader<'_>) -> Option<ServerUse> {
     }
     let mut allowed = false;
     while !usages.is_empty() {
-        let usage = usages.read(tag::OID)?;
+        let usage = usages.oid()?;
         allowed |= usage == ANY_USAGE || usage == SERVER_USAGE;
     }
     Some(if allowed {
@@ -221,4 +208,105 @@ fn read_server_use(reader: &mut Reader<'_>) -> Option<ServerUse> {
     } else {
         ServerUse::Excluded
     })
+}
+
+/// Whether the alternative names include one of a kind that Go knows; `None` if one is malformed. Of
+/// URIs only what is plainly none is refused, whereas Go parses them.
+fn has_known_alt_names(reader: &mut Reader<'_>) -> Option<bool> {
+    let mut names = reader.enter(tag::SEQUENCE)?;
+    let mut any_known = false;
+    while !names.is_empty() {
+        let name = names.any()?;
+        let is_valid = match name.tag ^ 0x80 {
+            1 | 2 => name.content.is_ascii(),
+            6 => name.content.iter().all(|byte| matches!(byte, 0x20..0x7f)),
+            7 => matches!(name.content.len(), 4 | 16),
+            _ => continue,
+        };
+        if !is_valid {
+            return None;
+        }
+        any_known = true;
+    }
+    Some(any_known)
+}
+
+/// Whether explicit policies are required.
+fn read_policy_constraints(reader: &mut Reader<'_>) -> Option<bool> {
+    const REQUIRE_EXPLICIT: u8 = tag::context(0);
+    const INHIBIT_MAPPING: u8 = tag::context(1);
+    let mut fields = reader.enter(tag::SEQUENCE)?;
+    let requires = fields.next_is(REQUIRE_EXPLICIT);
+    if requires {
+        fields.signed_integer(REQUIRE_EXPLICIT)?;
+    }
+    if fields.next_is(INHIBIT_MAPPING) {
+        fields.signed_integer(INHIBIT_MAPPING)?;
+    }
+    Some(requires)
+}
+
+// Go refuses a certificate in which one of the following is malformed, though nothing depends on
+// what they say.
+
+fn check_distribution_points(reader: &mut Reader<'_>) -> Option<()> {
+    let mut points = reader.enter(tag::SEQUENCE)?;
+    while !points.is_empty() {
+        let mut point = points.enter(tag::SEQUENCE)?;
+        let Some(name) = point.optional(tag::constructed(0))? else {
+            continue;
+        };
+        let mut full_name = Reader::new(name).enter(tag::constructed(0))?;
+        while full_name.next_is(tag::context(6)) {
+            full_name.any()?;
+        }
+    }
+    Some(())
+}
+
+fn check_policies(reader: &mut Reader<'_>) -> Option<()> {
+    let mut policies = reader.enter(tag::SEQUENCE)?;
+    let mut seen: Vec<&[u8]> = Vec::new();
+    while !policies.is_empty() {
+        let id = policies.enter(tag::SEQUENCE)?.read(tag::OID)?;
+        if !has_whole_arcs(id) || seen.contains(&id) {
+            return None;
+        }
+        seen.push(id);
+    }
+    Some(())
+}
+
+/// Like [`der::is_oid`](crate::der::is_oid), but arcs may be of any size.
+fn has_whole_arcs(oid: &[u8]) -> bool {
+    let mut begins = true;
+    for &byte in oid {
+        if begins && byte == 0x80 {
+            return false;
+        }
+        begins = byte & 0x80 == 0;
+    }
+    begins && !oid.is_empty()
+}
+
+fn check_policy_mappings(reader: &mut Reader<'_>) -> Option<()> {
+    let mut mappings = reader.enter(tag::SEQUENCE)?;
+    while !mappings.is_empty() {
+        let mut mapping = mappings.enter(tag::SEQUENCE)?;
+        mapping.read(tag::OID)?;
+        mapping.read(tag::OID)?;
+    }
+    Some(())
+}
+
+fn check_authority_info(reader: &mut Reader<'_>) -> Option<()> {
+    let mut entries = reader.enter(tag::SEQUENCE)?;
+    while !entries.is_empty() {
+        let mut entry = entries.enter(tag::SEQUENCE)?;
+        entry.oid()?;
+        if entry.next_is(tag::context(6)) {
+            entry.any()?;
+        }
+    }
+    Some(())
 }

@@ -77,7 +77,11 @@ impl PublicKey {
     /// Reads the inside of a SubjectPublicKeyInfo. The error says what is wrong.
     pub(crate) fn read(mut info: Reader<'_>) -> Result<Self, &'static str> {
         let mut algorithm = info.enter(tag::SEQUENCE).ok_or("public key algorithm")?;
-        let oid = algorithm.read(tag::OID).ok_or("public key algorithm")?;
+        let oid = algorithm.oid().ok_or("public key algorithm")?;
+        if !algorithm.is_empty() {
+            let mut parameters = algorithm;
+            parameters.any().ok_or("public key parameters")?;
+        }
         let bits = info.bit_string_right_aligned().ok_or("public key")?;
         match oid {
             oid::EC_PUBLIC_KEY => read_ecdsa(algorithm, &bits),
@@ -192,7 +196,7 @@ fn read_ecdsa(mut parameters: Reader<'_>, point: &[u8]) -> Result<PublicKey, &'s
         oid::P256 => Curve::P256,
         oid::P384 => Curve::P384,
         oid::P521 => Curve::P521,
-        oid::P224 => {
+        oid::P224 if point.first() == Some(&4) && point.len() == 57 => {
             return Ok(PublicKey::Other {
                 algorithm: "ECDSA on P-224",
             });
@@ -228,12 +232,17 @@ pub(crate) enum SignatureAlgorithm {
 impl SignatureAlgorithm {
     /// Reads the inside of an AlgorithmIdentifier.
     pub(crate) fn read(mut identifier: Reader<'_>) -> Option<Self> {
-        let oid = identifier.read(tag::OID)?;
-        let parameters = identifier.rest();
-        if !parameters.is_empty() {
-            identifier.any()?;
-        }
-        Some(match oid {
+        let oid = identifier.oid()?;
+        let parameters = match identifier.is_empty() {
+            true => &[][..],
+            false => identifier.any()?.whole,
+        };
+        Some(Self::new(oid, parameters))
+    }
+
+    /// From an object identifier and its parameters, with tag and length.
+    pub(crate) fn new(oid: &[u8], parameters: &[u8]) -> Self {
+        match oid {
             oid::ECDSA_SHA1 => Self::EcdsaSha1,
             oid::ECDSA_SHA256 => Self::EcdsaSha256,
             oid::ECDSA_SHA384 => Self::EcdsaSha384,
@@ -245,7 +254,7 @@ impl SignatureAlgorithm {
             oid::RSA_SHA512 => Self::RsaSha512,
             oid::RSA_PSS => read_pss(parameters).unwrap_or(Self::Unknown),
             _ => Self::Unknown,
-        })
+        }
     }
 
     /// Whether this is ECDSA, whose signatures have a low and a high form.

@@ -35,11 +35,12 @@
 //! - Idemix MSPs are refused with [`MspError::UnsupportedType`]. Go knows them on channels below V3_0.
 //! - Keys on P-224, which Go takes, are not supported.
 //! - A chain in which a policy constraint requires explicit certificate policies is refused; Go
-//!   evaluates the policies. The contents of a few extensions that an MSP never looks at (distribution
-//!   points, policies, policy mappings) are not parsed.
+//!   evaluates the policies.
+//! - Of URIs in certificates only what is plainly none is refused; Go parses them.
 //! - Combined principals may be nested 32 deep, at most 4096 in all; Go sets no limit.
 //! - Name constraints on URIs compare hosts, and quoted mailboxes are refused under name constraints.
 
+mod asn1;
 mod cache;
 mod certificate;
 mod chain;

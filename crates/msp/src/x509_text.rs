@@ -22,7 +22,7 @@ pub(crate) fn read_name(sequence: &[u8]) -> Option<Name> {
         let mut attributes = sets.enter(tag::SET)?;
         while !attributes.is_empty() {
             let mut attribute = attributes.enter(tag::SEQUENCE)?;
-            let kind = attribute.read(tag::OID)?;
+            let kind = attribute.oid()?;
             let value = attribute.any()?;
             let text = read_string(value.tag, value.content)?;
             match kind {
@@ -35,7 +35,8 @@ pub(crate) fn read_name(sequence: &[u8]) -> Option<Name> {
     Some(name)
 }
 
-fn read_string(tag: u8, bytes: &[u8]) -> Option<String> {
+/// The text of a string type; `None` for other types and for bytes that the type does not allow.
+pub(crate) fn read_string(tag: u8, bytes: &[u8]) -> Option<String> {
     let ascii = |allowed: fn(&u8) -> bool| {
         bytes
             .iter()
@@ -79,8 +80,21 @@ fn read_bmp(bytes: &[u8]) -> Option<String> {
 /// Reads a UTCTime or a GeneralizedTime, in seconds since 1970.
 pub(crate) fn read_time(reader: &mut Reader<'_>) -> Option<i64> {
     let element = reader.any()?;
-    let mut text = Digits(element.content);
-    let year = match element.tag {
+    parse_time(element.tag, element.content, Fractions::Refused)
+}
+
+/// Whether a GeneralizedTime may have fractions of a second: not in certificates, but in revocation
+/// lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fractions {
+    Refused,
+    Allowed,
+}
+
+/// The content of a UTCTime or a GeneralizedTime, in seconds since 1970.
+pub(crate) fn parse_time(tag: u8, content: &[u8], fractions: Fractions) -> Option<i64> {
+    let mut text = Digits(content);
+    let year = match tag {
         tag::UTC_TIME => match text.number(2)? {
             year @ 50.. => 1900 + year,
             year => 2000 + year,
@@ -94,7 +108,7 @@ pub(crate) fn read_time(reader: &mut Reader<'_>) -> Option<i64> {
     let minute = text.number(2)?;
     // Go takes a UTCTime without seconds.
     let second = match text.0.first() {
-        Some(byte) if element.tag == tag::UTC_TIME && !byte.is_ascii_digit() => 0,
+        Some(byte) if tag == tag::UTC_TIME && !byte.is_ascii_digit() => 0,
         _ => text.number(2)?,
     };
     if !(1..=12).contains(&month)
@@ -104,6 +118,9 @@ pub(crate) fn read_time(reader: &mut Reader<'_>) -> Option<i64> {
         || second > 59
     {
         return None;
+    }
+    if tag == tag::GENERALIZED_TIME && fractions == Fractions::Allowed {
+        text.skip_fraction()?;
     }
     let offset = text.zone()?;
     let days = days_since_1970(year, month, day);
@@ -123,6 +140,17 @@ impl Digits<'_> {
         })
     }
 
+    /// A point and up to nine digits, the last not a zero; or nothing.
+    fn skip_fraction(&mut self) -> Option<()> {
+        let Some(rest) = self.0.strip_prefix(b".") else {
+            return Some(());
+        };
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = rest.split_at_checked(count)?;
+        self.0 = rest;
+        (count <= 9 && digits.last().is_some_and(|last| *last != b'0')).then_some(())
+    }
+
     /// `Z`, or a difference other than zero such as `+0130`, in seconds; nothing may follow.
     fn zone(mut self) -> Option<i64> {
         let (&sign, rest) = self.0.split_first()?;
@@ -132,7 +160,7 @@ impl Digits<'_> {
             b'+' | b'-' => {
                 let (hours, minutes) = (self.number(2)?, self.number(2)?);
                 let offset = (hours * 60 + minutes) * 60;
-                if offset == 0 || hours > 23 || minutes > 59 {
+                if offset == 0 || hours > 24 || minutes > 59 {
                     return None;
                 }
                 if sign == b'+' { offset } else { -offset }
@@ -206,6 +234,21 @@ mod tests {
             ("20240229120000.5Z", None),
         ] {
             assert_eq!(time(tag::GENERALIZED_TIME, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_for_lists_only() {
+        let time =
+            |text: &str| parse_time(tag::GENERALIZED_TIME, text.as_bytes(), Fractions::Allowed);
+        assert_eq!(time("20240229120000Z"), Some(1_709_208_000));
+        assert_eq!(time("20240229120000.25Z"), Some(1_709_208_000));
+        for text in [
+            "20240229120000.Z",
+            "20240229120000.20Z",
+            "20240229120000.1234567891Z",
+        ] {
+            assert_eq!(time(text), None, "{text}");
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::layers::{Layers, variable_of};
 
-/// Keys of Fabric v2.5 and v3.1 that have no meaning here: Docker, profiling of Go, pushing to
-/// statsd, HSMs, limits of chaincode batches.
-const ACCEPTED: [&str; 59] = [
+/// Keys of Fabric v2.5 and v3.1 that a node has no use for: Docker, CouchDB, profiling of Go,
+/// pushing to statsd, limits of chaincode batches, and what only the command line reads.
+const ACCEPTED: [&str; 53] = [
     "chaincode.builder",
     "chaincode.golang.dynamicLink",
     "chaincode.golang.runtime",
@@ -40,10 +40,6 @@ const ACCEPTED: [&str; 59] = [
     "metrics.statsd.network",
     "metrics.statsd.prefix",
     "metrics.statsd.writeInterval",
-    "operations.tls.cert.file",
-    "operations.tls.clientAuthRequired",
-    "operations.tls.clientRootCAs.files",
-    "operations.tls.key.file",
     "orderer.address",
     "orderer.client.connTimeout",
     "orderer.tls.clientAuthRequired",
@@ -65,9 +61,6 @@ const ACCEPTED: [&str; 59] = [
     "vm.docker.tls.enabled",
     "vm.docker.tls.key.file",
     "vm.endpoint",
-    // Old command lines of Fabric's test networks still set these.
-    "chaincode.executetimeout",
-    "vm.docker.hostConfig.NetworkMode",
 ];
 
 /// Sections whose keys are free.

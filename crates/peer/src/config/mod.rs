@@ -22,6 +22,7 @@ mod address;
 mod client;
 mod duration;
 mod error;
+mod gossip;
 mod keys;
 mod layers;
 mod node;
@@ -37,6 +38,7 @@ pub use address::split_host_port;
 pub use client::{ClientConfig, RemoteConfig};
 pub use duration::parse_duration;
 pub use error::{ConfigError, Origin, ValueError};
+pub use gossip::{ElectionConfig, GossipConfig, PvtDataConfig, StateTransferConfig};
 pub use reader::parse_flag;
 pub use types::*;
 

@@ -1,12 +1,14 @@
 //! PKI-IDs and their identities (Fabric: `gossip/identity`).
 //!
 //! An identity enters when a stream is opened, in an alive message, or by identity pull; always after
-//! [`Identity::check`]. It leaves when its certificate ends, when it is revoked, or when nothing was heard
-//! of its owner for an hour; our own stays. Whoever removes one also purges the peer from membership,
-//! stops handing the identity out and closes the stream (the node does all three).
+//! [`Identity::check`]. It leaves when its certificate ends, when it is revoked, or when it was not used for
+//! an hour; our own stays. It is used whenever its owner sends something or a message of its owner
+//! comes, and as long as its owner is a member, dead or alive: in Fabric each attempt to reach it counts.
+//! Whoever removes one also purges the peer from membership and channels, stops handing the identity out
+//! and closes the stream (the node does all of that).
 //!
-//! Renewal (a peer that comes back with a new certificate has a new PKI-ID; the old one is purged with its
-//! identity) needs no code of its own here: both are separate entries.
+//! A peer that comes back with a new certificate has a new PKI-ID, so renewal needs no code here: both are
+//! separate entries, and the old one leaves when it ends or is no longer used.
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,13 @@ pub enum Learned {
     Revoked,
     /// There is no room.
     Full,
+}
+
+impl Learned {
+    /// Whether the identity is in the store now.
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::New | Self::Known)
+    }
 }
 
 impl IdentityStore {
@@ -154,8 +163,8 @@ impl IdentityStore {
         true
     }
 
-    /// Removes and returns what has ended or was not used for long.
-    pub fn sweep(&mut self, now: Instant) -> Vec<PkiId> {
+    /// Removes and returns what has ended or was not used for long. `is_member` tells whose owners are members.
+    pub fn sweep(&mut self, now: Instant, is_member: impl Fn(&PkiId) -> bool) -> Vec<PkiId> {
         if now < self.next_sweep {
             return Vec::new();
         }
@@ -166,7 +175,7 @@ impl IdentityStore {
             .filter(|(pki_id, entry)| {
                 let ended = entry.ends.is_some_and(|ends| ends <= now);
                 let unused = now.saturating_duration_since(entry.used) > USAGE_THRESHOLD;
-                **pki_id != own && (ended || unused)
+                **pki_id != own && (ended || (unused && !is_member(pki_id)))
             })
             .map(|(pki_id, _)| *pki_id)
             .collect();

@@ -10,19 +10,21 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
+use selvedge_gossip::context::LocalPeer;
 use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::message::{
-    Envelope, Message, MessageError, PullStep, Verification, decode, verify,
+    Envelope, Message, MessageError, PullStep, Verification, decode, own_leadership, verify,
 };
-use selvedge_gossip::types::{ChannelId, PkiId};
+use selvedge_gossip::types::{ChannelId, Endpoint, PkiId};
 use selvedge_protos::Message as _;
 use selvedge_protos::gossip::GossipMessage;
 use selvedge_protos::gossip::gossip_message::Content;
 use serde_json::Value;
 use support::recorded::{
-    CHANNEL, Known, RecordedCrypto, check_signature, json, pki_id, read, transcript,
+    CHANNEL, Known, RecordedCrypto, check_signature, json, peers, pki_id, read, transcript,
 };
 
 fn index() -> Vec<Value> {
@@ -193,6 +195,52 @@ fn check_channel(message: &Message, entry: &Value, file: &str) {
         | Message::PrivateResponse(named, ..) => assert_eq!(*named, channel, "{file}"),
         _ => assert!(entry["channel"].is_null(), "{file}"),
     }
+}
+
+#[test]
+fn leadership_messages_are_built_as_they_were_recorded() {
+    let crypto = RecordedCrypto::new();
+    let known = Known::all(&crypto);
+    let peers = peers(&crypto);
+    let mut built = 0;
+    for entry in index() {
+        if !entry["type"].as_str().unwrap().starts_with("leadership") {
+            continue;
+        }
+        let frame = Bytes::from(read(entry["file"].as_str().unwrap()));
+        let received = decode(frame.clone()).unwrap();
+        let Message::Leadership(channel, said) = verify(received, &crypto, &known).unwrap().message
+        else {
+            panic!("{entry}");
+        };
+        let peer = peers
+            .iter()
+            .find(|peer| peer.identity.pki_id() == said.pki_id)
+            .unwrap();
+        let me = LocalPeer {
+            identity: peer.identity.clone(),
+            internal_endpoint: Endpoint::from(peer.internal_endpoint.as_str()),
+            external_endpoint: Endpoint::from(peer.endpoint.as_str()),
+            started: Instant::now(),
+            incarnation: 1,
+        };
+        let signer = peer.signer();
+        let again = own_leadership(
+            &me,
+            &channel,
+            said.time,
+            said.is_declaration,
+            signer.as_ref(),
+        )
+        .unwrap();
+        let recorded = Envelope::from_frame(frame).unwrap();
+        assert_eq!(again.envelope().payload(), recorded.payload(), "{entry}");
+        // Signatures differ each time; ours is as good.
+        let received = decode(again.envelope().frame().clone()).unwrap();
+        assert!(verify(received, &crypto, &known).is_ok(), "{entry}");
+        built += 1;
+    }
+    assert_eq!(built, 11);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use selvedge_gossip::node::{Gossip, Setup};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
 use selvedge_protos::Message as _;
 use selvedge_protos::common::Block;
-use support::recorded::{CHANNEL, RecordedCrypto, RecordedPeer, peers, transcript};
+use support::recorded::{CHANNEL, RecordedCrypto, RecordedPeer, json, peers, read, transcript};
 
 #[derive(Clone, Debug)]
 struct RecordedBlock {
@@ -58,6 +58,9 @@ struct Replay {
     equal_pushes: usize,
     /// Messages to the other organisation.
     sent_abroad: usize,
+    /// Leadership messages: when, to whom, and whether they declare.
+    leadership: Vec<(Instant, PkiId, bool)>,
+    leads: bool,
 }
 
 /// No secret is in a message that leaves the organisation.
@@ -79,6 +82,7 @@ impl Replay {
         let config = Config {
             internal_endpoint: Endpoint::from(me.internal_endpoint.as_str()),
             external_endpoint: Endpoint::from(me.endpoint.as_str()),
+            use_leader_election: true,
             ..Config::default()
         };
         let now = Instant::now();
@@ -101,6 +105,8 @@ impl Replay {
             pushed: Vec::new(),
             equal_pushes: 0,
             sent_abroad: 0,
+            leadership: Vec::new(),
+            leads: false,
         };
         let orgs = ["Org1MSP", "Org2MSP"].map(|org| ChannelOrg {
             org: OrgId::from(org),
@@ -147,8 +153,13 @@ impl Replay {
                         assert_no_secret(&verified.message);
                         self.sent_abroad += 1;
                     }
+                    if let Message::Leadership(_, said) = &verified.message {
+                        self.leadership
+                            .push((self.now, to.pki_id, said.is_declaration));
+                    }
                     self.sent.push((to.pki_id, verified.message));
                 }
+                Action::LeadershipChanged { leads, .. } => self.leads = leads,
                 Action::VerifyBlock { channel, block } => self.verify_block(channel, block),
                 Action::Deliver { channel, block, .. } => {
                     self.delivered.push(block.number);
@@ -328,6 +339,101 @@ fn a_conversation_within_an_organisation_is_answered() {
     ] {
         assert_eq!(counters.drops_of(reason), 0, "{reason:?}");
     }
+}
+
+/// The recorded peer led its organisation's channel and declared so every five seconds.
+#[test]
+fn a_leader_declares_itself_as_often_as_the_recorded_one() {
+    let (replay, _) = replay("transcript");
+    let other = replay.peer("org1.peer2").identity.pki_id();
+    let declared: Vec<Instant> = replay
+        .leadership
+        .iter()
+        .filter(|(_, to, is_declaration)| *to == other && *is_declaration)
+        .map(|(at, ..)| *at)
+        .collect();
+    let recorded = transcript("transcript").1;
+    let recorded = recorded
+        .iter()
+        .filter(|entry| entry.kind == "leadership-declaration");
+    // One more of them answered a third peer, and ours takes part from the first second of the recording on.
+    assert!(declared.len() + 2 >= recorded.count(), "{}", declared.len());
+    assert!(replay.leads);
+    for pair in declared.windows(2) {
+        assert_eq!(pair[1] - pair[0], Duration::from_secs(5));
+    }
+}
+
+/// The recorded peer came back while another led. It had missed that one's first declaration, and disputed.
+#[test]
+fn a_restarted_peer_follows_the_recorded_leader() {
+    let (replay, _) = replay("transcript-catchup");
+    let leader = replay.peer("org2.peer1").identity.pki_id();
+    let channel = ChannelId::from(CHANNEL);
+    let channel = replay.gossip.channels().get(&channel).unwrap();
+    assert_eq!(channel.leader(), Some(leader));
+    assert!(!replay.leads);
+    assert!(replay.leadership.iter().all(|(.., declares)| !declares));
+}
+
+/// A peer that comes back declares itself before it knows of the leader, whose PKI-ID is lower: the leader
+/// answered within nine milliseconds.
+#[test]
+fn a_recorded_dispute_is_answered_at_once() {
+    let mut replay = Replay::new("org1.peer1", 1);
+    // They get to know each other as the recorded ones did.
+    for (_, frame) in recorded_frames("org1.peer0", &["alive", "state-info"]) {
+        replay.event(Event::Connected {
+            identity: replay.peer("org1.peer0").identity.clone(),
+            endpoint: None,
+        });
+        replay.hear("org1.peer0", &frame);
+    }
+    replay.pass(replay.now + Duration::from_secs(8));
+    assert!(replay.leads);
+    let (at, declaration) = recorded_frames("org1.peer0", &["leadership-declaration"])
+        .pop()
+        .unwrap();
+    assert_eq!(at, "messages/0098-leadership-declaration.bin");
+    replay.leadership.clear();
+    replay.hear("org1.peer0", &declaration);
+    let now = replay.now;
+    replay.pass(now);
+    let other = replay.peer("org1.peer0").identity.pki_id();
+    assert_eq!(replay.leadership, [(now, other, true)]);
+    assert!(replay.leads);
+
+    // The recorded leader's answer ends the dispute for the one that came back.
+    let mut replay = Replay::new("org1.peer0", 1);
+    replay.pass(replay.now + Duration::from_secs(8));
+    assert!(replay.leads);
+    let identity = replay.peer("org1.peer1").identity.clone();
+    let leader = identity.pki_id();
+    replay.event(Event::Connected {
+        identity,
+        endpoint: None,
+    });
+    let (_, answer) = recorded_frames("org1.peer1", &["leadership-declaration"])
+        .into_iter()
+        .find(|(file, _)| file == "messages/0100-leadership-declaration.bin")
+        .unwrap();
+    replay.hear("org1.peer1", &answer);
+    assert!(!replay.leads);
+    let channel = ChannelId::from(CHANNEL);
+    let channel = replay.gossip.channels().get(&channel).unwrap();
+    assert_eq!(channel.leader(), Some(leader));
+}
+
+/// The recorded messages of these kinds that a peer signed, whoever sent them.
+fn recorded_frames(author: &str, kinds: &[&str]) -> Vec<(String, Bytes)> {
+    let index = json("index.json");
+    let entries = index.as_array().unwrap().iter().filter(|entry| {
+        kinds.contains(&entry["type"].as_str().unwrap()) && entry["signatures"][0]["by"] == author
+    });
+    let file = |entry: &serde_json::Value| entry["file"].as_str().unwrap().to_owned();
+    entries
+        .map(|entry| (file(entry), Bytes::from(read(&file(entry)))))
+        .collect()
 }
 
 #[test]

@@ -337,6 +337,9 @@ impl<B: Payload> Channel<B> {
     fn forget(&mut self, peer: &PkiId) {
         self.state_infos.remove(peer);
         self.forget_claims(peer);
+        if let Some(election) = &mut self.election {
+            election.forget(peer);
+        }
     }
 
     /// A peer cannot be reached now: what it was asked for is asked of others.

@@ -261,6 +261,12 @@ impl Election {
         }
     }
 
+    /// A peer is gone for good: if it is waited for, that has an end at the next [`Self::wake`].
+    pub fn forget(&mut self, peer: &PkiId) {
+        self.candidates.remove(peer);
+        self.leader.take_if(|leader| leader == peer);
+    }
+
     /// This peer takes part no more.
     pub fn stop<B>(&mut self, out: &mut dyn FnMut(Action<B>)) {
         if self.leads() {

@@ -25,6 +25,10 @@ fn identity(number: u8, ends: Option<u64>) -> Identity {
     Identity::check(&Bytes::copy_from_slice(&[0x12, 1, number]), &EndsAt(ends)).unwrap()
 }
 
+fn nobody(_: &PkiId) -> bool {
+    false
+}
+
 const HOUR: u64 = 3_600_000_000_000;
 
 #[test]
@@ -46,8 +50,12 @@ fn an_identity_leaves_when_its_certificate_ends() {
 
     let end = now + Duration::from_millis(6);
     assert_eq!(store.next_deadline(), end);
-    assert!(store.sweep(end - Duration::from_millis(1)).is_empty());
-    assert_eq!(store.sweep(end), [short.pki_id()]);
+    assert!(
+        store
+            .sweep(end - Duration::from_millis(1), nobody)
+            .is_empty()
+    );
+    assert_eq!(store.sweep(end, nobody), [short.pki_id()]);
     assert!(store.get(&short.pki_id()).is_none());
     assert_eq!(store.org(&long.pki_id()), Some(&OrgId::from("Org1MSP")));
 }
@@ -63,14 +71,30 @@ fn an_identity_that_is_not_used_leaves_and_our_own_stays() {
     store.learn(&unused, &clock, now);
     store.touch(&used.pki_id(), now + Duration::from_secs(3000));
     assert_eq!(
-        store.sweep(now + Duration::from_secs(3700)),
+        store.sweep(now + Duration::from_secs(3700), nobody),
         [unused.pki_id()]
     );
     assert_eq!(
-        store.sweep(now + Duration::from_secs(9000)),
+        store.sweep(now + Duration::from_secs(9000), nobody),
         [used.pki_id()]
     );
     assert!(store.get(&own.pki_id()).is_some());
+}
+
+#[test]
+fn a_members_identity_leaves_only_when_it_ends() {
+    let now = start();
+    let clock = Clock::new(now, 0);
+    let mut store = IdentityStore::new(identity(0, None), 10, now);
+    let (dead, ending) = (identity(1, None), identity(2, Some(2 * HOUR)));
+    store.learn(&dead, &clock, now);
+    store.learn(&ending, &clock, now);
+    let soon = now + Duration::from_secs(2 * 3600);
+    assert!(store.sweep(soon, |_| true).is_empty());
+    let later = soon + Duration::from_secs(400);
+    assert_eq!(store.sweep(later, |_| true), [ending.pki_id()]);
+    let later = later + Duration::from_secs(400);
+    assert_eq!(store.sweep(later, nobody), [dead.pki_id()]);
 }
 
 #[test]

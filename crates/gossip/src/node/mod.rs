@@ -130,7 +130,9 @@ impl<B: Payload> Gossip<B> {
         match event {
             Event::Wakeup => self.wake(now, out),
             Event::Message { from, message } => self.dispatch(from, message, now, out),
-            Event::Connected { identity, .. } => self.learn(&identity, now, out),
+            Event::Connected { identity, .. } => {
+                self.learn(&identity, now, out);
+            }
             Event::Disconnected(_) => {}
             Event::Unreachable(peer) => {
                 self.membership.unreachable(&peer, out);
@@ -301,7 +303,7 @@ impl<B: Payload> Gossip<B> {
     fn dispatch(
         &mut self,
         from: PkiId,
-        message: Message,
+        mut message: Message,
         now: Instant,
         out: &mut dyn FnMut(Action<B>),
     ) {
@@ -310,7 +312,9 @@ impl<B: Payload> Gossip<B> {
             return;
         }
         self.identities.touch(&from, now);
-        self.learn_authors(&message, now, out);
+        if !self.learn_authors(&mut message, now, out) {
+            return;
+        }
         let (mut ctx, parts) = self.split(now);
         match message {
             Message::Alive(alive) => parts.membership.handle_alive(from, alive, &mut ctx, out),
@@ -329,7 +333,10 @@ impl<B: Payload> Gossip<B> {
                 let view = parts.membership.view();
                 let learned = parts.cert_pull.handle(from, pull, &mut ctx, view, out);
                 for identity in learned {
-                    self.learn(identity.author(), now, out);
+                    let learned = self.learn(identity.author(), now, out);
+                    if matches!(learned, Learned::Expired | Learned::Revoked) {
+                        self.cert_pull.forget(&identity.pki_id);
+                    }
                 }
             }
             Message::Empty => {}
@@ -343,23 +350,42 @@ impl<B: Payload> Gossip<B> {
         }
     }
 
-    /// Alive messages may bring the identities of their authors.
-    fn learn_authors(&mut self, message: &Message, now: Instant, out: &mut dyn FnMut(Action<B>)) {
+    /// Learns the identities of a message's authors, which alive messages may bring. What is by authors that
+    /// have been revoked, or have expired, since the message was verified is left out. `false`: that is all.
+    fn learn_authors(
+        &mut self,
+        message: &mut Message,
+        now: Instant,
+        out: &mut dyn FnMut(Action<B>),
+    ) -> bool {
+        let mut is_known = |author: &Identity| self.learn(author, now, out).is_there();
         match message {
-            Message::Alive(alive) => self.learn(alive.author(), now, out),
-            Message::MembershipRequest { asker, .. } => self.learn(asker.author(), now, out),
+            Message::Alive(alive) => is_known(alive.author()),
+            Message::MembershipRequest { asker, .. } => is_known(asker.author()),
+            Message::StateInfo(info) => is_known(info.author()),
+            Message::Leadership(_, leadership) => is_known(leadership.author()),
             Message::MembershipResponse { alive, dead, .. } => {
-                for message in alive.iter().chain(dead) {
-                    self.learn(message.author(), now, out);
-                }
+                alive.retain(|message| is_known(message.author()));
+                dead.retain(|message| is_known(message.author()));
+                true
             }
-            _ => {}
+            Message::StateInfoSnapshot(_, infos) => {
+                infos.retain(|info| is_known(info.author()));
+                true
+            }
+            _ => true,
         }
     }
 
     /// Takes an identity that passed its check into the store.
-    fn learn(&mut self, identity: &Identity, now: Instant, out: &mut dyn FnMut(Action<B>)) {
-        match self.identities.learn(identity, &self.clock, now) {
+    fn learn(
+        &mut self,
+        identity: &Identity,
+        now: Instant,
+        out: &mut dyn FnMut(Action<B>),
+    ) -> Learned {
+        let learned = self.identities.learn(identity, &self.clock, now);
+        match learned {
             Learned::New => out(Action::IdentityLearned(identity.clone())),
             Learned::Known => {}
             Learned::Expired | Learned::Revoked => {
@@ -367,6 +393,7 @@ impl<B: Payload> Gossip<B> {
             }
             Learned::Full => self.counters.dropped(DropReason::IdentitiesFull),
         }
+        learned
     }
 
     /// Has nothing more to do with a peer whose identity has left the store (Fabric: the purge trigger of
@@ -397,7 +424,9 @@ impl<B: Payload> Gossip<B> {
     }
 
     fn wake(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
-        for peer in self.identities.sweep(now) {
+        let view = self.membership.view();
+        let gone = self.identities.sweep(now, |peer| view.get(peer).is_some());
+        for peer in gone {
             self.purge(&peer, out);
         }
         let (mut ctx, parts) = self.split(now);

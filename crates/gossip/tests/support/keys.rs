@@ -8,8 +8,8 @@ use selvedge_gossip::types::OrgId;
 use selvedge_protos::msp::SerializedIdentity;
 use selvedge_protos::{Message as _, sha256_of_parts};
 
-/// Every identity is valid unless its certificate says "invalid"; a signature is a hash of identity and
-/// message.
+/// Every identity is valid unless its certificate says "invalid", and without an end unless it says "until"
+/// and nanoseconds since 1970; a signature is a hash of identity and message.
 pub struct HashCrypto;
 
 /// The identity of the peer `name` of `org`.
@@ -50,9 +50,11 @@ impl Crypto for HashCrypto {
         if identity.id_bytes.starts_with(b"invalid") {
             return Err(Refusal("certificate of an unknown CA".to_owned()));
         }
+        let certificate = String::from_utf8_lossy(&identity.id_bytes);
+        let end = certificate.split_once(" until ");
         Ok(IdentityFacts {
             org: OrgId::new(identity.mspid),
-            expires_at: None,
+            expires_at: end.and_then(|(_, nanos)| nanos.parse().ok()),
         })
     }
 

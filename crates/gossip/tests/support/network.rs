@@ -104,6 +104,10 @@ pub struct Network {
     pub start: Instant,
     pub nodes: Vec<Node>,
     pub link: Link,
+    /// PKI-IDs of nodes that have a new certificate now.
+    former: BTreeMap<PkiId, usize>,
+    /// Organisations whose identities are no longer valid.
+    pub invalid_orgs: BTreeSet<String>,
     /// Pairs that cannot reach each other.
     pub cut: BTreeSet<(usize, usize)>,
     /// Frames sent, by kind.
@@ -152,6 +156,8 @@ impl Network {
             start,
             nodes: Vec::new(),
             link: Link::default(),
+            former: BTreeMap::new(),
+            invalid_orgs: BTreeSet::new(),
             cut: BTreeSet::new(),
             sent: BTreeMap::new(),
             trace: [0; 32],
@@ -214,9 +220,12 @@ impl Network {
     }
 
     fn index_of(&self, pki_id: &PkiId) -> usize {
-        (0..self.nodes.len())
-            .find(|node| self.id(*node) == *pki_id)
-            .unwrap()
+        let former = self.former.get(pki_id).copied();
+        former.unwrap_or_else(|| {
+            (0..self.nodes.len())
+                .find(|node| self.id(*node) == *pki_id)
+                .unwrap()
+        })
     }
 
     /// All nodes join `channel`, whose organisations are those of all nodes, with the first peer of each as
@@ -283,6 +292,13 @@ impl Network {
             setup.height = height;
             self.event(node, Event::ChannelJoined(setup));
         }
+    }
+
+    /// Starts a stopped node with another certificate, at the same endpoints.
+    pub fn renew(&mut self, node: usize, name: &str) {
+        self.former.insert(self.id(node), node);
+        self.nodes[node].identity = identity(&self.nodes[node].org, name);
+        self.restart(node);
     }
 
     /// Cuts all connections between two groups.
@@ -439,7 +455,13 @@ impl Network {
                 assert!(changed, "leadership must change when it is said to");
             }
             Action::Notice(notice) => self.nodes[node].notices.push(notice),
-            Action::IdentityLearned(_) | Action::IdentityPurged(_) | Action::Revalidate(_) => {}
+            Action::Revalidate(identity) => {
+                if self.invalid_orgs.contains(identity.org().as_str()) {
+                    let revoked = Event::IdentityRevoked(identity.pki_id());
+                    self.after(Duration::ZERO, Due::Event(node, Box::new(revoked)));
+                }
+            }
+            Action::IdentityLearned(_) | Action::IdentityPurged(_) => {}
         }
     }
 
@@ -451,6 +473,11 @@ impl Network {
         }
         if self.nodes[from].org != self.nodes[peer].org {
             assert_no_secret(&frame);
+        }
+        if self.id(peer) != *to {
+            // The handshake shows that somebody else of the organisation answers.
+            let changed = Event::IdentityChanged { old: *to };
+            return self.after(delay, Due::Event(from, Box::new(changed)));
         }
         if self.nodes[from].connected.insert(peer) {
             self.nodes[peer].connected.insert(from);

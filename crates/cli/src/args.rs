@@ -33,6 +33,8 @@ pub enum Command {
     /// Whole networks for development, in one process.
     #[command(subcommand)]
     Devnet(DevnetCommand),
+    /// Runs the gossip of thousands of peers on virtual time. One seed gives one result.
+    Simulate(Box<SimulateArgs>),
 }
 
 /// `node`.
@@ -181,6 +183,124 @@ pub enum Output {
     Text,
     /// One JSON object on standard output.
     Json,
+}
+
+/// `simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Everything random comes from it.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Peers in all.
+    #[arg(long, default_value_t = 10)]
+    pub peers: usize,
+    /// Organisations that the peers are spread over; each has a leader.
+    #[arg(long, default_value_t = 1)]
+    pub orgs: usize,
+    /// Channels, each with all peers.
+    #[arg(long, default_value_t = 1)]
+    pub channels: usize,
+    /// Blocks of each channel.
+    #[arg(long, default_value_t = 40)]
+    pub blocks: u64,
+    /// Blocks a second, of each channel.
+    #[arg(long, default_value_t = 4.0)]
+    pub rate: f64,
+    /// Bytes of a block.
+    #[arg(long, default_value_t = 20_000)]
+    pub block_size: usize,
+    /// Where the peers stand: decides on latency and bandwidth.
+    #[arg(long, value_enum, default_value_t = Place::Region)]
+    pub place: Place,
+    /// Whose rules the peers follow where the wire leaves a choice.
+    #[arg(long, value_enum, default_value_t = Rules::Selvedge)]
+    pub rules: Rules,
+    /// Share of frames that are lost, from 0 to 1.
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub loss: f64,
+    /// Share of peers that lie, from 0 to 1; leaders do not.
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub liars: f64,
+    /// Restarts in an hour, of random peers that are no leaders.
+    #[arg(long, default_value_t = 0.0)]
+    pub restarts: f64,
+    /// Two groups of peers do not reach each other for a while: begin after the first block,
+    /// length, share of the peers in the smaller group, such as 5s,30s,0.3.
+    #[arg(long, value_parser = partition)]
+    pub partition: Option<selvedge_simulator::options::Partition>,
+    /// Do without state transfer.
+    #[arg(long)]
+    pub no_state_transfer: bool,
+    /// Start from the bootstrap peers, instead of with a complete membership.
+    #[arg(long)]
+    pub cold_start: bool,
+    /// Whether alive and StateInfo messages are simulated; by default in networks of up to 200
+    /// peers.
+    #[arg(long)]
+    pub background: Option<bool>,
+    /// How long to wait for the last peers after the last block.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub patience: Duration,
+    /// What is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Draw how many peers were reached after what time.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// Where simulated peers stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Place {
+    /// One machine.
+    Machine,
+    /// Three zones of a region.
+    Region,
+    /// Six regions around the planet.
+    Planet,
+}
+
+/// Rules of gossip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rules {
+    /// This project's.
+    Selvedge,
+    /// Fabric's.
+    Fabric,
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+/// Begin, length and share, with commas.
+fn partition(text: &str) -> Result<selvedge_simulator::options::Partition, String> {
+    let [begin, length, part] = text
+        .split(',')
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| "expected begin, length and share, such as 5s,30s,0.3".to_owned())?;
+    Ok(selvedge_simulator::options::Partition {
+        begin: duration(begin)?,
+        length: duration(length)?,
+        per_mille: parts(share(part)?, 1000),
+    })
+}
+
+/// A share as a number of so many parts.
+pub fn parts(share: f64, of: u32) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share is from 0 to 1"
+    )]
+    let parts = (share * f64::from(of)).round() as u32;
+    parts
 }
 
 /// A duration in Go's notation.

@@ -2,11 +2,11 @@
 //! networks.
 //!
 //! Verbs and flags are those of Fabric's `peer`, so a symbolic link named `peer` takes the place
-//! of the Go program in scripts. What is ours alone stands beside them: `devnet`.
+//! of the Go program in scripts. What is ours alone stands beside them: `devnet` and `simulate`.
 //!
 //! - `args`: what can be said on the command line.
 //! - `client`: gRPC clients of a peer and of an ordering node, as the configured identity.
-//! - `channel`, `devnet`, `node`, `version`: the verbs.
+//! - `channel`, `devnet`, `node`, `simulate`, `version`: the verbs.
 //!
 //! Results go to standard output, the log and errors to standard error. A failure is one line that
 //! begins with `Error: `, and exit status 1, as in Fabric.
@@ -18,6 +18,7 @@ mod devnet;
 mod failure;
 mod node;
 mod signals;
+mod simulate;
 mod version;
 
 use std::ffi::OsString;
@@ -87,6 +88,7 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
         }
         Command::Channel(arguments) => channel::run(*arguments),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Devnet(DevnetCommand::Up(arguments)) => devnet::up(arguments),
     }
 }

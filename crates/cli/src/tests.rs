@@ -128,6 +128,39 @@ fn devnet_has_the_defaults_of_its_crate() {
     assert_eq!(up(words), expected);
 }
 
+#[test]
+fn simulate_has_the_defaults_of_its_crate() {
+    let options = |words: &str| match parse_words(words).unwrap().command {
+        Command::Simulate(arguments) => selvedge_simulator::Options::from(&*arguments),
+        other => panic!("{other:?}"),
+    };
+    let default = selvedge_simulator::Options::default();
+    assert_eq!(
+        format!("{:?}", options("selvedge simulate")),
+        format!("{default:?}")
+    );
+    let changed = options(
+        "selvedge simulate --rules fabric --place planet --loss 0.015 --liars 0.2 \
+         --partition 5s,1m,0.25 --no-state-transfer --background false",
+    );
+    assert_eq!(changed.rules, selvedge_simulator::Rules::Fabric);
+    assert_eq!(changed.place, selvedge_simulator::Place::Planet);
+    assert_eq!(
+        (changed.loss_per_million, changed.liars_per_mille),
+        (15_000, 200)
+    );
+    assert_eq!(
+        (changed.state_transfer, changed.background),
+        (false, Some(false))
+    );
+    let partition = changed.partition.unwrap();
+    assert_eq!(
+        (partition.begin.as_secs(), partition.length.as_secs()),
+        (5, 60)
+    );
+    assert_eq!(partition.per_mille, 250);
+}
+
 #[rstest]
 #[case("peer bogus")]
 #[case("peer channel bogus")]
@@ -137,6 +170,8 @@ fn devnet_has_the_defaults_of_its_crate() {
 #[case("peer channel list --connTimeout 5")]
 #[case("peer channel list --tls=perhaps")]
 #[case("peer version extra")]
+#[case("selvedge simulate --loss 1.5")]
+#[case("selvedge simulate --partition 5s,0.3")]
 fn wrong_command_lines(#[case] words: &str) {
     let error = parse_words(words).unwrap_err();
     assert_eq!(error.exit_code(), 2, "an error, not help: {error}");

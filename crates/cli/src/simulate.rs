@@ -1,0 +1,55 @@
+//! `simulate`.
+
+use anyhow::{Context as _, anyhow};
+use selvedge_simulator::{Options, Rules, curves, options, run};
+
+use crate::args::{self, Output, SimulateArgs, parts};
+use crate::failure::{Failure, print_out};
+
+impl From<&SimulateArgs> for Options {
+    fn from(arguments: &SimulateArgs) -> Self {
+        Self {
+            seed: arguments.seed,
+            peers: arguments.peers,
+            orgs: arguments.orgs,
+            channels: arguments.channels,
+            blocks: arguments.blocks,
+            rate: arguments.rate,
+            block_size: arguments.block_size,
+            place: match arguments.place {
+                args::Place::Machine => options::Place::Machine,
+                args::Place::Region => options::Place::Region,
+                args::Place::Planet => options::Place::Planet,
+            },
+            loss_per_million: parts(arguments.loss, 1_000_000),
+            rules: match arguments.rules {
+                args::Rules::Selvedge => Rules::Selvedge,
+                args::Rules::Fabric => Rules::Fabric,
+            },
+            state_transfer: !arguments.no_state_transfer,
+            cold_start: arguments.cold_start,
+            background: arguments.background,
+            partition: arguments.partition,
+            restarts_per_hour: arguments.restarts,
+            liars_per_mille: parts(arguments.liars, 1000),
+            patience: arguments.patience,
+        }
+    }
+}
+
+/// Runs a simulation and prints its report. It fails if something happened that must never happen.
+pub fn simulate(arguments: &SimulateArgs) -> Result<(), Failure> {
+    let report = run(&arguments.into())?;
+    match arguments.output {
+        Output::Text => print_out(&report.to_string()),
+        Output::Json => print_out(&format!("{}\n", serde_json::to_string(&report)?)),
+    }
+    if let Some(path) = &arguments.svg {
+        std::fs::write(path, curves::svg(std::slice::from_ref(&report)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match report.violations.len() {
+        0 => Ok(()),
+        count => Err(anyhow!("{count} violations of what must always hold").into()),
+    }
+}

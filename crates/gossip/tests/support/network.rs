@@ -110,6 +110,8 @@ pub struct Network {
     pub invalid_orgs: BTreeSet<String>,
     /// Pairs that cannot reach each other.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Two nodes, of which what the first sends to the second is noted.
+    watching: Option<(usize, usize, Vec<FrameKind>)>,
     /// Frames sent, by kind.
     pub sent: BTreeMap<FrameKind, u64>,
     /// A running hash of all that was sent.
@@ -159,6 +161,7 @@ impl Network {
             former: BTreeMap::new(),
             invalid_orgs: BTreeSet::new(),
             cut: BTreeSet::new(),
+            watching: None,
             sent: BTreeMap::new(),
             trace: [0; 32],
             due: BTreeMap::new(),
@@ -203,14 +206,13 @@ impl Network {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&(index as u64).to_le_bytes());
-        let since_start = u64::try_from((self.now - self.start).as_nanos()).unwrap();
         Gossip::new(Setup {
             config: config.clone(),
             identity: identity.clone(),
             signer: signer(identity),
             seed,
             now: self.now,
-            unix_nanos: 1_700_000_000_000_000_000 + since_start,
+            unix_nanos: self.unix_nanos(),
         })
         .unwrap()
     }
@@ -380,6 +382,12 @@ impl Network {
                     to.pki_id.as_bytes(),
                     frame.as_ref(),
                 ]);
+                let receiver = self.index_of(&to.pki_id);
+                if let Some((from, to, kinds)) = &mut self.watching
+                    && (*from, *to) == (node, receiver)
+                {
+                    kinds.push(kind);
+                }
                 self.send(node, &to.pki_id, frame);
             }
             Action::Dial { endpoint, purpose } => self.dial(node, endpoint, purpose),
@@ -465,10 +473,41 @@ impl Network {
         }
     }
 
+    /// Notes from now on what `from` sends to `to`.
+    pub fn watch(&mut self, from: usize, to: usize) {
+        self.watching = Some((from, to, Vec::new()));
+    }
+
+    /// What was noted; ends that.
+    pub fn watched(&mut self) -> Vec<FrameKind> {
+        self.watching
+            .take()
+            .map_or_else(Vec::new, |(.., kinds)| kinds)
+    }
+
+    /// Whether both ends find the other's identity valid when a stream is opened.
+    fn shake_hands(&self, one: usize, other: usize) -> bool {
+        let valid = |node: usize| {
+            let node = &self.nodes[node];
+            let ends = node.identity.expires_at().unwrap_or(u64::MAX);
+            !self.invalid_orgs.contains(&node.org) && self.unix_nanos() < ends
+        };
+        valid(one) && valid(other)
+    }
+
+    fn unix_nanos(&self) -> u64 {
+        let since_start = u64::try_from((self.now - self.start).as_nanos()).unwrap();
+        1_700_000_000_000_000_000 + since_start
+    }
+
     fn send(&mut self, from: usize, to: &PkiId, frame: Bytes) {
         let peer = self.index_of(to);
         let delay = self.latency();
-        if !self.nodes[peer].up || self.cut.contains(&(from, peer)) {
+        let open = self.nodes[from].connected.contains(&peer);
+        if !self.nodes[peer].up
+            || self.cut.contains(&(from, peer))
+            || !(open || self.shake_hands(from, peer))
+        {
             return self.after(delay, Due::Event(from, Box::new(Event::Unreachable(*to))));
         }
         if self.nodes[from].org != self.nodes[peer].org {

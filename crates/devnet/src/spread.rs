@@ -32,6 +32,8 @@ pub struct Spread {
     incomplete: BTreeMap<u64, Vec<Instant>>,
     every_peer: VecDeque<f64>,
     last_peer: VecDeque<f64>,
+    /// Blocks that all peers have.
+    complete: u64,
     arrivals: Arrivals,
 }
 
@@ -44,12 +46,13 @@ impl Spread {
             incomplete: BTreeMap::new(),
             every_peer: VecDeque::new(),
             last_peer: VecDeque::new(),
+            complete: 0,
             arrivals: Arrivals::default(),
         }
     }
 
-    /// Notes that some peer has committed a block. Each peer must report a block once at most.
-    pub fn committed(&mut self, number: u64, way: Way, at: Instant) {
+    /// Notes the way that a block has come to some peer. Each peer must report a block once at most.
+    pub fn arrived(&mut self, number: u64, way: Way) {
         if !self.counted.contains(&number) {
             return;
         }
@@ -59,6 +62,13 @@ impl Spread {
             Way::Pull => self.arrivals.pull += 1,
             Way::State => self.arrivals.state += 1,
         }
+    }
+
+    /// Notes when some peer has committed a block. Each peer must report a block once at most.
+    pub fn committed(&mut self, number: u64, at: Instant) {
+        if !self.counted.contains(&number) {
+            return;
+        }
         let times = self.incomplete.entry(number).or_default();
         times.push(at);
         if times.len() < self.peers {
@@ -67,6 +77,7 @@ impl Spread {
             }
             return;
         }
+        self.complete += 1;
         let mut times = self.incomplete.remove(&number).unwrap_or_default();
         times.sort_unstable();
         let mut times = times.into_iter();
@@ -99,6 +110,11 @@ impl Spread {
         }
     }
 
+    /// How many blocks all peers have committed.
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
     /// What ways the blocks came.
     pub fn arrivals(&self) -> Arrivals {
         self.arrivals
@@ -123,16 +139,32 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut spread = Spread::new(3, 1..=2);
-        spread.committed(0, Way::State, at(0));
-        spread.committed(1, Way::Push, at(7));
-        spread.committed(1, Way::Orderer, at(2));
-        assert_eq!(spread.delays(), Delays::default());
-        spread.committed(2, Way::Orderer, at(10));
-        spread.committed(1, Way::Pull, at(22));
-        spread.committed(3, Way::Orderer, at(30));
+        spread.committed(0, at(0));
+        spread.committed(1, at(7));
+        spread.committed(1, at(2));
+        assert_eq!((spread.delays(), spread.complete()), (Delays::default(), 0));
+        spread.committed(2, at(10));
+        spread.committed(1, at(22));
+        spread.committed(3, at(30));
         let delays = spread.delays();
         assert_eq!((delays.every_peer.p50, delays.every_peer.max), (5.0, 20.0));
         assert_eq!((delays.last_peer.p50, delays.last_peer.max), (20.0, 20.0));
+        assert_eq!(spread.complete(), 1);
+    }
+
+    #[test]
+    fn arrivals_are_counted_by_their_way() {
+        let mut spread = Spread::new(3, 1..=2);
+        for (number, way) in [
+            (0, Way::State),
+            (1, Way::Push),
+            (1, Way::Orderer),
+            (2, Way::Orderer),
+            (2, Way::Pull),
+            (3, Way::Orderer),
+        ] {
+            spread.arrived(number, way);
+        }
         let expected = Arrivals {
             orderer: 2,
             push: 1,
@@ -145,7 +177,7 @@ mod tests {
     #[test]
     fn a_single_peer_has_no_delays() {
         let mut spread = Spread::new(1, 1..=u64::MAX);
-        spread.committed(1, Way::Orderer, Instant::now());
+        spread.committed(1, Instant::now());
         assert_eq!(spread.delays(), Delays::default());
         assert!(spread.incomplete.is_empty());
     }
@@ -155,7 +187,7 @@ mod tests {
         let mut spread = Spread::new(2, 0..=u64::MAX);
         let now = Instant::now();
         for number in 0..(MAX_INCOMPLETE as u64 + 100) {
-            spread.committed(number, Way::Orderer, now);
+            spread.committed(number, now);
         }
         assert!(spread.incomplete.len() <= MAX_INCOMPLETE);
     }

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
 use selvedge_channel::ChannelConfig;
 use selvedge_channel::config_update::compute;
-use selvedge_msp::SigningIdentity;
+use selvedge_msp::{Msp, SigningIdentity};
 use selvedge_protos::Message;
 use selvedge_protos::common::{
     Block, Config, ConfigSignature, ConfigUpdateEnvelope, Envelope, HeaderType,
 };
 use selvedge_protos::orderer::BatchSize;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 use crate::genesis::{Address, ChannelSpecification, anchor_peers};
 use crate::material::{Organization, Specification};
@@ -84,6 +86,29 @@ impl TestNetwork {
 
     pub fn ordering_admin(&self) -> SigningIdentity {
         self.ordering.user_identity("Admin").unwrap()
+    }
+
+    /// A client of Org1 whose certificate has expired.
+    pub fn expired_client(&self) -> SigningIdentity {
+        let organization = &self.organizations[0];
+        let folder = organization.msp().join("../ca");
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        let ca_key = KeyPair::from_pem(&read("priv_sk")).unwrap();
+        let ca = read("ca.org1.example.com-cert.pem");
+        let ca = Issuer::from_ca_cert_pem(&ca, ca_key).unwrap();
+        // The CA's own certificate begins five minutes ago.
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, "client");
+        params.not_before = OffsetDateTime::now_utc() - Duration::from_secs(200);
+        params.not_after = OffsetDateTime::now_utc() - Duration::from_secs(100);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &ca).unwrap().pem();
+        let msp = Msp::from_directory(organization.msp(), "Org1MSP").unwrap();
+        let key = key.serialize_pem();
+        SigningIdentity::from_pem(&msp, certificate.as_bytes(), key.as_bytes()).unwrap()
     }
 
     /// A chain with a block for each key after those that are there.

@@ -30,14 +30,14 @@ use crate::view::{Status, View};
 pub use folder::CHANNEL;
 use folder::NetworkFolder;
 use monitor::Monitor;
-use peer::{Commit, Newcomer, Peer};
+use peer::{Newcomer, News, Peer};
 
 /// Peers that do not all know each other by then get traffic all the same.
 const MAX_WAIT_FOR_MEMBERSHIP: Duration = Duration::from_secs(30);
 /// How long peers may take for the last blocks after an interruption.
 const MAX_WAIT_FOR_LAST_BLOCKS: Duration = Duration::from_secs(20);
-/// Commits that the measuring has not looked at yet; when there are more, the forwarding waits.
-const MAX_COMMITS: usize = 4096;
+/// What the measuring has not looked at yet; when there is more, the telling waits.
+const MAX_NEWS: usize = 4096;
 
 /// Builds a network, runs it until `shutdown` or until every peer has as many blocks as the options
 /// ask for, stops it, and prints what was seen.
@@ -116,11 +116,11 @@ impl Network {
         view: &mut View,
     ) -> Result<Summary, DevnetError> {
         let before = self.orderer.store().height().saturating_sub(1);
-        let (sender, commits) = mpsc::channel(MAX_COMMITS);
+        let (sender, news) = mpsc::channel(MAX_NEWS);
         self.start_peers(log, &sender, view).await?;
         drop(sender);
         let (taken_sender, taken) = watch::channel(0);
-        let mut monitor = Monitor::new(self, before, options.blocks, commits, taken);
+        let mut monitor = Monitor::new(self, before, options.blocks, news, taken);
 
         view.say("waiting until all peers know each other");
         let everybody = self.peers.len().saturating_sub(1);
@@ -156,12 +156,12 @@ impl Network {
     async fn start_peers(
         &mut self,
         log: LogControl,
-        commits: &mpsc::Sender<Commit>,
+        news: &mpsc::Sender<News>,
         view: &View,
     ) -> Result<(), DevnetError> {
         let mut started = Vec::new();
         for place in self.folder.peers() {
-            started.push(Newcomer::start(&place, log.clone(), commits.clone()).await?);
+            started.push(Newcomer::start(&place, log.clone(), news.clone()).await?);
             view.say(format_args!("{} at {}", place.name, place.address()));
         }
         // Only now, since who joins calls the anchor peers.

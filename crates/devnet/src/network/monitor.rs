@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 
 use super::Network;
 use super::compare::first_difference;
-use super::peer::Commit;
+use super::peer::News;
 use crate::error::DevnetError;
 use crate::spread::Spread;
 use crate::summary::Summary;
@@ -28,7 +28,7 @@ pub(super) struct Monitor<'a> {
     before: u64,
     /// The last block that counts.
     last: Option<u64>,
-    commits: mpsc::Receiver<Commit>,
+    news: mpsc::Receiver<News>,
     /// Transactions that the ordering node has taken.
     taken: watch::Receiver<u64>,
     spread: Spread,
@@ -42,7 +42,7 @@ impl<'a> Monitor<'a> {
         network: &'a Network,
         before: u64,
         blocks: Option<u64>,
-        commits: mpsc::Receiver<Commit>,
+        news: mpsc::Receiver<News>,
         taken: watch::Receiver<u64>,
     ) -> Self {
         let last = blocks.map(|blocks| before.saturating_add(blocks));
@@ -52,7 +52,7 @@ impl<'a> Monitor<'a> {
             network,
             before,
             last,
-            commits,
+            news,
             taken,
             begun: None,
             progress: (0, Instant::now()),
@@ -86,7 +86,7 @@ impl<'a> Monitor<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(commit) = self.commits.recv() => self.hear(commit),
+                Some(news) = self.news.recv() => self.hear(news),
                 _ = tick.tick() => {
                     let status = self.status().await;
                     view.update(&status);
@@ -143,17 +143,20 @@ impl<'a> Monitor<'a> {
         let last = self.last.unwrap_or(u64::MAX);
         let counted = |peer: &PeerStatus| peer.blocks.min(last).saturating_sub(self.before);
         let expected: u64 = status.peers.iter().map(counted).sum();
-        while self.spread.arrivals().total() < expected {
-            let Some(commit) = self.commits.recv().await else {
+        let complete = status.peers.iter().map(counted).min().unwrap_or_default();
+        while self.spread.arrivals().total() < expected || self.spread.complete() < complete {
+            let Some(news) = self.news.recv().await else {
                 return;
             };
-            self.hear(commit);
+            self.hear(news);
         }
     }
 
-    fn hear(&mut self, commit: Commit) {
-        let Commit { number, way, at } = commit;
-        self.spread.committed(number, way, at);
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Arrived { number, way } => self.spread.arrived(number, way),
+            News::Committed { number, at } => self.spread.committed(number, at),
+        }
     }
 
     /// Compares the chains and sums up.

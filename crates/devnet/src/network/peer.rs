@@ -13,17 +13,28 @@ use selvedge_peer::node::Node;
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::folder::{CHANNEL, PeerPlace};
 use crate::error::{DevnetError, file_error};
 use crate::spread::Way;
 
-/// A block that one of the peers has committed.
-pub(super) struct Commit {
-    pub(super) number: u64,
-    pub(super) way: Way,
-    pub(super) at: Instant,
+/// What is new at some peer.
+pub(super) enum News {
+    /// A block has come.
+    Arrived {
+        /// Its number.
+        number: u64,
+        /// How.
+        way: Way,
+    },
+    /// A block lies in the ledger.
+    Committed {
+        /// Its number.
+        number: u64,
+        /// Since when.
+        at: Instant,
+    },
 }
 
 /// What a peer has counted since its start.
@@ -43,6 +54,7 @@ pub(super) struct Counters {
 pub(super) struct Newcomer {
     name: String,
     node: Node,
+    news: mpsc::Sender<News>,
 }
 
 /// A running peer that has joined the channel.
@@ -54,11 +66,11 @@ pub(super) struct Peer {
 
 impl Newcomer {
     /// Starts a peer from its core.yaml, as `selvedge node start` would but without the process's
-    /// environment. Its commits go to `commits`.
+    /// environment. The ways that blocks come are told to `news`.
     pub(super) async fn start(
         place: &PeerPlace<'_>,
         log: LogControl,
-        commits: mpsc::Sender<Commit>,
+        news: mpsc::Sender<News>,
     ) -> Result<Self, DevnetError> {
         let name = &place.name;
         let file = place.folder.join("core.yaml");
@@ -72,16 +84,21 @@ impl Newcomer {
         let node = Node::start(loaded.config, log)
             .await
             .map_err(failed(name))?;
-        tokio::spawn(forward(node.committed_blocks(), name.clone(), commits));
+        tokio::spawn(tell_ways(
+            node.committed_blocks(),
+            name.clone(),
+            news.clone(),
+        ));
         Ok(Self {
             name: name.clone(),
             node,
+            news,
         })
     }
 
-    /// Joins the channel, unless the peer has joined in an earlier run.
+    /// Joins the channel, unless the peer has joined in an earlier run. Commits from now on are told.
     pub(super) async fn join(self, genesis: &Block) -> Result<Peer, DevnetError> {
-        let Self { name, node } = self;
+        let Self { name, node, news } = self;
         if node.channel(CHANNEL).is_none() {
             let genesis = genesis.encode_to_vec().into();
             node.join(genesis).await.map_err(failed(&name))?;
@@ -90,6 +107,7 @@ impl Newcomer {
             name: name.clone(),
             source: format!("channel {CHANNEL} is not open").into(),
         })?;
+        tokio::spawn(tell_commits(channel.ledger().subscribe(), news));
         Ok(Peer {
             name,
             node,
@@ -126,29 +144,40 @@ impl Peer {
     }
 }
 
-/// Hands on what a peer commits, with the time, until the peer stops or nobody listens.
-async fn forward(
+/// Tells the ways that blocks come, until the peer stops or nobody listens.
+async fn tell_ways(
     mut blocks: broadcast::Receiver<CommittedBlock>,
     peer: String,
-    commits: mpsc::Sender<Commit>,
+    news: mpsc::Sender<News>,
 ) {
     loop {
         let block = match blocks.recv().await {
             Ok(block) => block,
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(peer, missed, "Blocks are missing from the measurement");
+                tracing::warn!(peer, missed, "Arrivals are missing from the count");
                 continue;
             }
             Err(RecvError::Closed) => return,
         };
-        let commit = Commit {
-            number: block.number,
-            way: way(block.how),
-            at: Instant::now(),
-        };
-        if commits.send(commit).await.is_err() {
+        let (number, way) = (block.number, way(block.how));
+        if news.send(News::Arrived { number, way }).await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells when the ledger grows, until it is closed or nobody listens. The ledger itself is asked,
+/// since everything after it may be late for reasons of its own.
+async fn tell_commits(mut heights: watch::Receiver<u64>, news: mpsc::Sender<News>) {
+    let mut next = *heights.borrow_and_update();
+    while heights.changed().await.is_ok() {
+        let (height, at) = (*heights.borrow_and_update(), Instant::now());
+        for number in next..height {
+            if news.send(News::Committed { number, at }).await.is_err() {
+                return;
+            }
+        }
+        next = height;
     }
 }
 

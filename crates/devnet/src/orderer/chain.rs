@@ -129,7 +129,16 @@ pub(super) struct Sequencer {
 impl Sequencer {
     /// Orders what is submitted, until `stop`: then orders what is queued already, and returns. After
     /// an error nothing more is ordered, and clients are told that the node is unavailable.
-    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), OrdererError> {
+    pub(super) async fn run(self, stop: CancellationToken) -> Result<(), OrdererError> {
+        let channel = self.chain.store.channel().to_owned();
+        let ended = self.sequence(stop).await;
+        if let Err(error) = &ended {
+            tracing::error!(channel, %error, "The ordering node has stopped ordering");
+        }
+        ended
+    }
+
+    async fn sequence(mut self, stop: CancellationToken) -> Result<(), OrdererError> {
         loop {
             let deadline = self.deadline;
             let timeout = async move {

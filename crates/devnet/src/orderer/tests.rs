@@ -395,6 +395,22 @@ async fn only_readers_with_a_clock_get_blocks() {
 }
 
 #[tokio::test]
+async fn expired_clients_are_turned_away() {
+    let mut served = Served::start().await;
+    let client = served.network.expired_client();
+    let kind = HeaderType::EndorserTransaction;
+    let message = signed_envelope(&client, kind, CHANNEL, Bytes::from_static(b"x")).unwrap();
+    let (status, info) = served.answer(message).await;
+    assert_eq!(
+        (status, info.as_str()),
+        (Status::BadRequest, "broadcast client identity expired")
+    );
+    let seek = served.seek(oldest(), oldest());
+    let (blocks, status) = served.deliver_envelope(request(&client, &seek)).await;
+    assert_eq!((blocks.len(), status), (0, Status::Forbidden));
+}
+
+#[tokio::test]
 async fn a_config_update_makes_a_config_block() {
     let mut served = Served::start().await;
     served.order(1).await;

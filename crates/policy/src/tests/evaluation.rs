@@ -155,3 +155,89 @@ fn odd_thresholds() {
     assert!(!verdict(out_of(i32::MAX, vec![signed_by(0)]), &["user1.1"]));
     assert!(verdict(signed_by(0), &["user1.1"]));
 }
+
+/// `OutOf(1, OutOf(1, ... SignedBy(0)))`, encoded without recursion.
+fn nested(gates: usize) -> Vec<u8> {
+    let field = |tag: u8, content: &[u8]| {
+        let mut field = vec![tag];
+        let mut length = content.len();
+        while length > 0x7f {
+            field.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        [field, content.to_vec()].concat()
+    };
+    let mut rule = vec![0x08, 0];
+    for _ in 0..gates {
+        let gate = [vec![0x08, 1], field(0x12, &rule)].concat();
+        rule = field(0x12, &gate);
+    }
+    let principals = parse_policy("OR('Org1MSP.member')").unwrap().identities;
+    let principal = principals[0].encode_to_vec();
+    [field(0x12, &rule), field(0x1a, &principal)].concat()
+}
+
+#[test]
+fn policies_may_be_as_deep_as_in_go_and_no_deeper() {
+    let network = Network::new();
+    for gates in [1, 45, 60, 1000, 4999] {
+        let policy = SignaturePolicy::from_bytes(&nested(gates)).unwrap();
+        let satisfied = |names: &[&str]| {
+            let signed = network.signed(names);
+            policy.evaluate(&signed, &network.msps).is_ok()
+        };
+        assert!(satisfied(&["user1.1"]), "{gates}");
+        assert!(!satisfied(&["user1.2"]), "{gates}");
+    }
+    let too_deep = PolicyError::TooDeep { limit: 10_000 };
+    for gates in [5000, 20_000] {
+        assert_eq!(
+            SignaturePolicy::from_bytes(&nested(gates)).unwrap_err(),
+            too_deep
+        );
+    }
+    // Each message around it costs one level.
+    assert!(SignaturePolicy::from_unversioned_bytes(&nested(4998), 1).is_ok());
+    assert_eq!(
+        SignaturePolicy::from_unversioned_bytes(&nested(4999), 1).unwrap_err(),
+        too_deep
+    );
+}
+
+#[test]
+fn what_stands_twice_is_merged() {
+    let network = Network::new();
+    let principals = &parse_policy("AND('Org1MSP.member', 'Org2MSP.member')").unwrap();
+    let with = |rule: &Rule| SignaturePolicyEnvelope {
+        rule: Some(rule.clone()),
+        ..Default::default()
+    };
+    let satisfied = |parts: &[Rule], names: &[&str]| {
+        let rules: Vec<_> = parts
+            .iter()
+            .map(|rule| with(rule).encode_to_vec())
+            .collect();
+        let mut bytes = rules.concat();
+        let mut rest = principals.clone();
+        rest.rule = None;
+        bytes.extend(rest.encode_to_vec());
+        let policy = SignaturePolicy::from_bytes(&bytes).unwrap();
+        let same = SignaturePolicyEnvelope::decode(&bytes[..]).unwrap();
+        let same = SignaturePolicy::from_envelope(&same).unwrap();
+        let verdict = |policy: &SignaturePolicy| {
+            policy
+                .evaluate(&network.signed(names), &network.msps)
+                .is_ok()
+        };
+        assert_eq!(verdict(&policy), verdict(&same));
+        verdict(&policy)
+    };
+    let gates = [out_of(1, vec![signed_by(0)]), out_of(2, vec![signed_by(1)])];
+    assert!(satisfied(&gates, &["user1.1", "user1.2"]));
+    assert!(!satisfied(&gates, &["user1.1"]));
+    let replaced = [out_of(9, vec![signed_by(0)]), signed_by(1)];
+    assert!(satisfied(&replaced, &["user1.2"]));
+    let again = [signed_by(0), out_of(1, vec![signed_by(1)])];
+    assert!(!satisfied(&again, &["user1.1"]));
+}

@@ -1,0 +1,154 @@
+//! Fuzz targets: one for each decoder that takes bytes of strangers.
+//!
+//! Each is a plain function of bytes that must return, whatever they are: no panic, no endless loop,
+//! no memory out of proportion. `cargo fuzz run TARGET` (nightly, from this folder, with
+//! `--features libfuzzer`) searches for inputs by coverage; the tests of this crate drive the same
+//! functions with random bytes and with damaged recordings on any toolchain.
+//!
+//! The gossip core's event interface is driven by `crates/gossip/tests/hostile.rs`, the block files by
+//! the crash and damage tests of `crates/ledger`, since both need more than bytes.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig};
+use selvedge_gossip::crypto::{Crypto, Identity, IdentityFacts, IdentitySource, Refusal};
+use selvedge_gossip::message;
+use selvedge_gossip::types::{OrgId, PkiId};
+use selvedge_msp::MspManager;
+use selvedge_peer::config::Sources;
+use selvedge_peer::logging::LogSpec;
+use selvedge_peer::services::proposal::UnpackedProposal;
+use selvedge_policy::{SignaturePolicy, parse_implicit_meta_policy, parse_policy};
+use selvedge_protos::Message;
+use selvedge_protos::common::Block;
+use selvedge_protos::envelope::OpenedEnvelope;
+use selvedge_protos::protos::SignedProposal;
+
+/// A recorded genesis block of a raft channel, whose configuration the targets work with.
+pub const GENESIS: &[u8] = include_bytes!("../../testdata/raft/orderer-blocks/000000.block");
+
+/// A target: its name and what it does with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("gossip_message", gossip_message),
+    ("block", block),
+    ("genesis_block", genesis_block),
+    ("envelope", envelope),
+    ("identity", identity),
+    ("signature_policy", signature_policy),
+    ("policy_text", policy_text),
+    ("proposal", proposal),
+    ("core_yaml", core_yaml),
+    ("log_spec", log_spec),
+];
+
+/// A frame of a gossip stream: decoding, then verification with every signature accepted, so that
+/// what lies behind it is reached.
+pub fn gossip_message(bytes: &[u8]) {
+    if let Ok(received) = message::decode(Bytes::copy_from_slice(bytes)) {
+        // Either verdict will do.
+        let _ = message::verify(received, &Gullible, &Gullible);
+    }
+}
+
+/// A block from an ordering node, from a peer, and as a header on a stream of headers.
+pub fn block(bytes: &[u8]) {
+    let Some(config) = channel() else { return };
+    let verifier = BlockVerifier::new(config.clone());
+    let bytes = Bytes::copy_from_slice(bytes);
+    let previous = BlockRef { number: 0, header_hash: [0; 32] };
+    let _ = verifier.verify(bytes.clone());
+    let _ = verifier.verify_next(bytes.clone(), &previous);
+    let _ = verifier.verify_attestation(bytes, &previous);
+}
+
+/// A block to join a channel with, which nothing but its own form vouches for.
+pub fn genesis_block(bytes: &[u8]) {
+    let _ = BlockVerifier::trust_genesis(Bytes::copy_from_slice(bytes));
+}
+
+/// A transaction's layers.
+pub fn envelope(bytes: &[u8]) {
+    let _ = OpenedEnvelope::decode(Bytes::copy_from_slice(bytes));
+}
+
+/// A serialized identity, held against a channel's MSPs.
+pub fn identity(bytes: &[u8]) {
+    let Some(config) = channel() else { return };
+    let msps: &MspManager = config.msps();
+    if let Ok(identity) = msps.deserialize(bytes) {
+        let _ = msps.validate(&identity);
+        let _ = identity.verify(bytes, bytes);
+    }
+    let _ = selvedge_protos::identity::pki_id(bytes);
+}
+
+/// The bytes of a signature policy.
+pub fn signature_policy(bytes: &[u8]) {
+    if let Ok(policy) = SignaturePolicy::from_bytes(bytes) {
+        let _ = policy.evaluate_identities(&[]);
+    }
+}
+
+/// A policy as an operator writes it.
+pub fn policy_text(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = parse_policy(text);
+        let _ = parse_implicit_meta_policy(text);
+    }
+}
+
+/// A signed proposal to the endorser.
+pub fn proposal(bytes: &[u8]) {
+    if let Ok(signed) = SignedProposal::decode(bytes) {
+        let _ = UnpackedProposal::open(&signed);
+    }
+}
+
+/// A core.yaml.
+pub fn core_yaml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(sources) = Sources::new(Path::new("core.yaml"), text, []) {
+        let _ = sources.peer();
+        let _ = sources.client();
+    }
+}
+
+/// FABRIC_LOGGING_SPEC.
+pub fn log_spec(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = text.parse::<LogSpec>();
+    }
+}
+
+fn channel() -> Option<&'static Arc<ChannelConfig>> {
+    static CONFIG: OnceLock<Option<Arc<ChannelConfig>>> = OnceLock::new();
+    let read = || {
+        let block = Block::decode(GENESIS).ok()?;
+        ChannelConfig::from_block(&block).ok().map(Arc::new)
+    };
+    CONFIG.get_or_init(read).as_ref()
+}
+
+/// Believes everybody.
+struct Gullible;
+
+impl Crypto for Gullible {
+    fn validate(&self, _: &Bytes) -> Result<IdentityFacts, Refusal> {
+        Ok(IdentityFacts { org: OrgId::from("Org1MSP"), expires_at: None })
+    }
+
+    fn verify(&self, _: &Identity, _: &[u8], _: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+impl IdentitySource for Gullible {
+    fn identity(&self, _: &PkiId) -> Option<Identity> {
+        None
+    }
+}

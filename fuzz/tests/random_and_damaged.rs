@@ -1,0 +1,68 @@
+//! Every target returns from random bytes and from damaged recordings.
+
+use std::path::PathBuf;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use selvedge_fuzz::TARGETS;
+
+/// Recordings of every kind that a target takes.
+fn recordings() -> Vec<Vec<u8>> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+    let mut recordings = vec![
+        b"AND('Org1MSP.peer', OutOf(1, 'Org2MSP.member', OR('Org3MSP.admin')))".to_vec(),
+        b"info:gossip=debug:msp,policies=warn".to_vec(),
+        b"peer:\n  id: p\n  gossip:\n    bootstrap: [a:1, b:2]\n    pullInterval: 4s\n".to_vec(),
+    ];
+    for folder in ["gossip/messages", "forged/refused", "forged/orderer-blocks"] {
+        let entries = std::fs::read_dir(root.join(folder)).expect(folder);
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
+        files.sort();
+        let step = files.len().div_ceil(40).max(1);
+        recordings.extend(files.iter().step_by(step).map(|file| std::fs::read(file).expect("file")));
+    }
+    recordings.retain(|bytes| bytes.len() < 64 * 1024);
+    recordings
+}
+
+fn run_all(bytes: &[u8]) {
+    for (_, target) in TARGETS {
+        target(bytes);
+    }
+}
+
+#[test]
+fn recordings_pass_through_every_target() {
+    let recordings = recordings();
+    assert!(recordings.len() > 40, "only {} recordings", recordings.len());
+    recordings.iter().for_each(|bytes| run_all(bytes));
+    run_all(selvedge_fuzz::GENESIS);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_bytes(bytes in vec(any::<u8>(), 0..400)) {
+        run_all(&bytes);
+    }
+
+    #[test]
+    fn damaged_recordings(
+        original in select(recordings()),
+        places in vec((any::<Index>(), any::<u8>()), 1..6),
+        cut in any::<Index>(),
+        cuts in any::<bool>(),
+    ) {
+        let mut bytes = original;
+        for (place, value) in places {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        if cuts {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        run_all(&bytes);
+    }
+}

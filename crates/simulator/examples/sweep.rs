@@ -44,16 +44,28 @@ fn trouble(seed: u64) -> Options {
         rest /= base;
         digit
     };
-    let place = [Place::Machine, Place::Region, Place::Planet][digit(3) as usize % 3];
-    let loss_per_million = [0, 10_000, 100_000][digit(3) as usize % 3];
-    let liars_per_mille = [0, 150, 400][digit(3) as usize % 3];
+    let place = match digit(3) {
+        0 => Place::Machine,
+        1 => Place::Region,
+        _ => Place::Planet,
+    };
+    let loss_per_million = match digit(3) {
+        0 => 0,
+        1 => 10_000,
+        _ => 100_000,
+    };
+    let liars_per_mille = match digit(3) {
+        0 => 0,
+        1 => 150,
+        _ => 400,
+    };
     let partition = (digit(2) == 1).then_some(Partition {
         begin: Duration::from_secs(2),
         length: Duration::from_secs(9),
         per_mille: 400,
     });
-    let restarts_per_hour = [0.0, 900.0][digit(2) as usize % 2];
-    let orgs = [1, 2, 3][digit(3) as usize % 3];
+    let restarts_per_hour = if digit(2) == 1 { 900.0 } else { 0.0 };
+    let orgs = 1 + digit(3) as usize;
     let cold_start = digit(4) == 1;
     Options {
         seed,

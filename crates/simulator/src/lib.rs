@@ -15,6 +15,7 @@
 //! | `world` | the peers, the event queue, time |
 //! | `queue` | what happens when |
 //! | `peer` | one peer: core, ledger, committer |
+//! | `introductions` | who knows whom in the beginning |
 //! | `wires` | latency, bandwidth, loss, partitions |
 //! | `keys` | identities and signatures, cheap but not forgeable within the simulation |
 //! | `block` | blocks that are small in memory and as large as asked for on the wires |
@@ -27,10 +28,12 @@
 //! Streams do not break by themselves, and handshakes cost nothing. A block takes a fixed time to be
 //! verified and committed. In networks of more than [`options::FULL_DETAIL`] peers each peer knows a
 //! random part of its organisation, and alive messages, StateInfo and identities, whose number grows with
-//! the square of the network, are not exchanged, under either rules; see [`Options::background`].
+//! the square of the network, are not exchanged but told, under either rules; see
+//! [`Options::background`].
 
 mod block;
 pub mod curves;
+mod introductions;
 mod keys;
 mod liars;
 pub mod options;

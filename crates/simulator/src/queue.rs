@@ -33,6 +33,8 @@ pub(crate) enum Happening {
     Stop,
     /// It comes back.
     Start { peer: usize },
+    /// Everybody is told the ledger heights of those it knows.
+    Heights,
 }
 
 /// A priority queue: what is due first comes first, and of what is due at once, what was entered first.

@@ -11,15 +11,16 @@ use selvedge_gossip::event::{
     Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
     FrameKind, Payload,
 };
-use selvedge_gossip::message::{self, Message, decode, verify};
+use selvedge_gossip::message::{decode, verify};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 
 use crate::SimulationError;
 use crate::block::{SimBlock, blocks_in, names_channel};
+use crate::introductions;
 use crate::keys::Keys;
 use crate::liars::Lie;
-use crate::options::{Options, PARTIAL_VIEW};
-use crate::peer::{EPOCH, SimPeer, channel_name, endpoint, external_endpoint, org_name};
+use crate::options::Options;
+use crate::peer::{SimPeer, channel_name, endpoint, external_endpoint, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
 use crate::wires::{Nanos, Wires};
@@ -39,18 +40,18 @@ const OVERHEAD: usize = 90;
 
 /// See the module's documentation.
 pub(crate) struct World {
-    options: Options,
+    pub(crate) options: Options,
     /// An instant to count from; only differences matter.
-    base: Instant,
-    now: Nanos,
-    queue: Queue,
-    peers: Vec<SimPeer>,
+    pub(crate) base: Instant,
+    pub(crate) now: Nanos,
+    pub(crate) queue: Queue,
+    pub(crate) peers: Vec<SimPeer>,
     by_id: BTreeMap<PkiId, usize>,
     by_endpoint: BTreeMap<Endpoint, usize>,
-    channels: Vec<ChannelId>,
+    pub(crate) channels: Vec<ChannelId>,
     wires: Wires,
     /// Whom each peer knows of in the beginning.
-    known: Vec<BTreeSet<usize>>,
+    pub(crate) known: Vec<BTreeSet<usize>>,
     connected: BTreeSet<(usize, usize)>,
     rng: StdRng,
     measures: Measures,
@@ -87,7 +88,7 @@ impl World {
                 .map(|channel| ChannelId::new(channel_name(channel)))
                 .collect(),
             wires: Wires::new(options),
-            known: acquaintances(options, &mut rng),
+            known: introductions::acquaintances(options, &mut rng),
             connected: BTreeSet::new(),
             rng,
             measures: Measures::new(options),
@@ -107,7 +108,10 @@ impl World {
         let begin = if self.options.cold_start {
             Duration::from_secs(60)
         } else {
-            self.introduce_everybody();
+            for index in 0..self.peers.len() {
+                self.introduce(index);
+            }
+            self.spread_heights();
             Duration::from_secs(5)
         };
         self.plan(nanos(begin));
@@ -208,6 +212,7 @@ impl World {
             Happening::Partition { begins } => self.part(begins),
             Happening::Stop => self.stop_one(),
             Happening::Start { peer } => self.start(peer),
+            Happening::Heights => self.spread_heights(),
         }
     }
 
@@ -274,6 +279,7 @@ impl World {
         self.join_channels(index);
         if !self.options.has_background() {
             self.introduce(index);
+            self.tell_heights(index, &self.state_infos());
         }
     }
 
@@ -304,53 +310,6 @@ impl World {
         }
     }
 
-    fn introduce_everybody(&mut self) {
-        for index in 0..self.peers.len() {
-            self.introduce(index);
-        }
-    }
-
-    /// Tells a peer whom there is.
-    fn introduce(&mut self, index: usize) {
-        let Some(known) = self.known.get(index) else {
-            return;
-        };
-        let known: Vec<&SimPeer> = known.iter().filter_map(|it| self.peers.get(*it)).collect();
-        let Some(teller) = known.first().map(|peer| peer.identity.clone()) else {
-            return;
-        };
-        let now = self.base + Duration::from_nanos(self.now);
-        let alive = known
-            .iter()
-            .filter_map(|peer| message::own_alive(peer.local(), 0, now, now, &peer.key).ok())
-            .collect();
-        let mut snapshots = Vec::new();
-        for (channel, id) in self.channels.iter().enumerate() {
-            let infos = known.iter().filter_map(|peer| {
-                let height = peer.heights.get(channel).copied().unwrap_or(1);
-                let (local, key) = (peer.local(), &peer.key);
-                message::own_state_info(local, id, EPOCH, height, false, Vec::new(), key).ok()
-            });
-            snapshots.push(Message::StateInfoSnapshot(id.clone(), infos.collect()));
-        }
-        let response = Message::MembershipResponse {
-            nonce: 0,
-            alive,
-            dead: Vec::new(),
-        };
-        let from = teller.pki_id();
-        self.tell(
-            index,
-            Event::Connected {
-                identity: teller,
-                endpoint: None,
-            },
-        );
-        for message in std::iter::once(response).chain(snapshots) {
-            self.tell(index, Event::Message { from, message });
-        }
-    }
-
     fn wake(&mut self, index: usize, run: u32) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -369,7 +328,7 @@ impl World {
     }
 
     /// Lets a peer handle an event, does what it asks for, and notes when it wants to be woken.
-    fn tell(&mut self, index: usize, event: Event<SimBlock>) {
+    pub(crate) fn tell(&mut self, index: usize, event: Event<SimBlock>) {
         let instant = self.base + Duration::from_nanos(self.now);
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -447,7 +406,7 @@ impl World {
             },
             None => frame,
         };
-        if kind == FrameKind::Hello && !self.options.has_background() && !names_channel(&frame) {
+        if !self.options.has_background() && is_background(kind, &frame) {
             return;
         }
         let blocks = blocks_in(kind, &frame);
@@ -627,29 +586,19 @@ fn lies(options: &Options, rng: &mut StdRng) -> BTreeMap<usize, Lie> {
     liars.zip(Lie::ALL.into_iter().cycle()).collect()
 }
 
-/// Whom each peer knows of: everybody, or a random part of its organisation, who know it too.
-fn acquaintances(options: &Options, rng: &mut StdRng) -> Vec<BTreeSet<usize>> {
-    let peers = options.peers;
-    if options.has_background() {
-        let others = |index: usize| (0..peers).filter(move |other| *other != index);
-        return (0..peers).map(|index| others(index).collect()).collect();
+/// Whether a frame has to do with who is there, not with blocks.
+fn is_background(kind: FrameKind, frame: &Bytes) -> bool {
+    match kind {
+        FrameKind::Block
+        | FrameKind::Digest
+        | FrameKind::Request
+        | FrameKind::BlockUpdate
+        | FrameKind::StateRequest
+        | FrameKind::StateResponse => false,
+        // Answers follow by themselves.
+        FrameKind::Hello => !names_channel(frame),
+        _ => true,
     }
-    let mut known = vec![BTreeSet::new(); peers];
-    for one in 0..peers {
-        let org = one % options.orgs;
-        let members = (peers - org).div_ceil(options.orgs);
-        let chosen = index::sample(rng, members, members.min(PARTIAL_VIEW / 2));
-        for other in chosen.into_iter().map(|member| org + member * options.orgs) {
-            if other != one {
-                for (a, b) in [(one, other), (other, one)] {
-                    if let Some(known) = known.get_mut(a) {
-                        known.insert(b);
-                    }
-                }
-            }
-        }
-    }
-    known
 }
 
 fn verdict(channel: ChannelId, arrived: ArrivedBlock) -> Event<SimBlock> {
@@ -667,6 +616,6 @@ fn pair(one: usize, other: usize) -> (usize, usize) {
     (one.min(other), one.max(other))
 }
 
-fn nanos(duration: Duration) -> Nanos {
+pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

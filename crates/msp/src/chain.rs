@@ -48,11 +48,11 @@ impl Authorities {
             found: Vec::new(),
             obstacle: None,
         };
-        search.check_leaf(certificate)?;
+        search.check_validity(certificate)?;
         if self.roots.iter().any(|root| root.der == certificate.der) {
             search.found.push(vec![certificate.clone()]);
         } else {
-            search.extend(&vec![certificate.clone()]);
+            search.extend(std::slice::from_ref(certificate));
         }
         let mut obstacle = search.obstacle;
         let mut chains = search.found;
@@ -84,7 +84,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Adds all chains that begin with `chain`. The depth is bounded by the number of checks.
-    fn extend(&mut self, chain: &Chain) {
+    fn extend(&mut self, chain: &[Arc<Certificate>]) {
         let authorities = self.authorities;
         for root in &authorities.roots {
             if self.accepts(chain, root, true) {
@@ -99,7 +99,12 @@ impl Search<'_> {
     }
 
     /// Whether `candidate` signed the last certificate of `chain` and may stand above it.
-    fn accepts(&mut self, chain: &Chain, candidate: &Arc<Certificate>, is_root: bool) -> bool {
+    fn accepts(
+        &mut self,
+        chain: &[Arc<Certificate>],
+        candidate: &Arc<Certificate>,
+        is_root: bool,
+    ) -> bool {
         let Some(child) = chain.last() else {
             return false;
         };
@@ -158,10 +163,6 @@ impl Search<'_> {
         }
     }
 
-    fn check_leaf(&self, certificate: &Certificate) -> Result<(), ChainError> {
-        self.check_validity(certificate)
-    }
-
     fn check_validity(&self, certificate: &Certificate) -> Result<(), ChainError> {
         if certificate.extensions.has_unknown_critical {
             return Err(ChainError::UnknownCriticalExtension {
@@ -181,7 +182,7 @@ impl Search<'_> {
 }
 
 /// What can only be judged of a whole chain.
-fn check_whole(chain: &Chain) -> Result<(), ChainError> {
+fn check_whole(chain: &[Arc<Certificate>]) -> Result<(), ChainError> {
     for certificate in chain {
         if certificate.extensions.server_use == ServerUse::Excluded {
             return Err(ChainError::KeyUsage {
@@ -202,7 +203,7 @@ fn check_whole(chain: &Chain) -> Result<(), ChainError> {
 }
 
 /// Whether the same authority (subject, key and alternative names) is in the chain already.
-fn is_in(candidate: &Certificate, chain: &Chain) -> bool {
+fn is_in(candidate: &Certificate, chain: &[Arc<Certificate>]) -> bool {
     chain.iter().any(|certificate| {
         certificate.subject == candidate.subject
             && certificate.key_info == candidate.key_info
@@ -210,14 +211,14 @@ fn is_in(candidate: &Certificate, chain: &Chain) -> bool {
     })
 }
 
-fn appended(chain: &Chain, certificate: &Arc<Certificate>) -> Chain {
+fn appended(chain: &[Arc<Certificate>], certificate: &Arc<Certificate>) -> Chain {
     let mut longer = Vec::with_capacity(chain.len() + 1);
     longer.extend_from_slice(chain);
     longer.push(certificate.clone());
     longer
 }
 
-fn borrowed(chain: &Chain) -> Vec<&Certificate> {
+fn borrowed(chain: &[Arc<Certificate>]) -> Vec<&Certificate> {
     chain.iter().map(Arc::as_ref).collect()
 }
 

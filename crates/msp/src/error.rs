@@ -292,12 +292,3 @@ pub enum MspError {
         reason: String,
     },
 }
-
-impl MspError {
-    pub(crate) fn decode(what: &'static str, error: &selvedge_protos::DecodeError) -> Self {
-        Self::Decode {
-            what,
-            reason: error.to_string(),
-        }
-    }
-}

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use selvedge_protos::common::MspPrincipal;
-use selvedge_protos::{Message, msp as pb};
+use selvedge_protos::msp as pb;
 
 use crate::certificate::Certificate;
 use crate::credential::Credential;
 use crate::error::{CertificateError, MspError, SignatureError};
+use crate::messages;
 use crate::msp::Msp;
 
 /// The verdict on this many principals is remembered for each identity.
@@ -153,8 +154,7 @@ impl fmt::Debug for Identity {
 
 /// When the certificate of a serialized identity expires, without asking any MSP.
 pub fn expires_at(serialized: &[u8]) -> Result<SystemTime, MspError> {
-    let identity = pb::SerializedIdentity::decode(serialized)
-        .map_err(|error| MspError::decode("serialized identity", &error))?;
+    let identity = messages::serialized_identity(Bytes::copy_from_slice(serialized))?;
     Certificate::from_pem(&identity.id_bytes)
         .map(|certificate| system_time(certificate.not_after))
         .map_err(|source| MspError::Certificate {

@@ -55,6 +55,7 @@ mod extensions;
 mod identity;
 mod key;
 mod manager;
+mod messages;
 mod msp;
 mod node_ou;
 mod pem;

@@ -6,11 +6,11 @@ use std::collections::btree_map::Entry;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use selvedge_protos::common::MspPrincipal;
-use selvedge_protos::{Message, msp as pb};
 
 use crate::cache::SecondChanceCache;
 use crate::error::MspError;
 use crate::identity::Identity;
+use crate::messages;
 use crate::msp::Msp;
 
 /// The number of identities that a manager remembers, each with what was found out about it: its
@@ -60,22 +60,21 @@ impl MspManager {
     }
 
     /// Reads a serialized identity of any of the MSPs. The identity keeps the bytes as they are.
-    /// Whether it is valid is a further question. A first reading costs a signature check or more; identities
-    /// that can be read are remembered by their exact bytes.
+    /// Whether it is valid is a further question. A first reading costs a signature check or more;
+    /// identities that can be read are remembered by their exact bytes.
     pub fn deserialize(&self, serialized: &[u8]) -> Result<Identity, MspError> {
         if let Some(known) = self.identities.lock().get(serialized) {
             return Ok(known.clone());
         }
-        let identity = pb::SerializedIdentity::decode(serialized)
-            .map_err(|error| MspError::decode("serialized identity", &error))?;
+        let serialized = Bytes::copy_from_slice(serialized);
+        let identity = messages::serialized_identity(serialized.clone())?;
         let Some(msp) = self.msps.get(&identity.mspid) else {
             return Err(MspError::UnknownMsp {
                 msp: identity.mspid,
             });
         };
-        let identity =
-            msp.identity_from_pem(&identity.id_bytes, Bytes::copy_from_slice(serialized))?;
-        if serialized.len() <= MAX_REMEMBERED_SIZE {
+        let identity = msp.identity_from_pem(&identity.id_bytes, serialized)?;
+        if identity.serialized().len() <= MAX_REMEMBERED_SIZE {
             self.identities
                 .lock()
                 .insert(identity.serialized().clone(), identity.clone());

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use selvedge_protos::common::MspPrincipal;
-use selvedge_protos::{Message, msp as pb};
 
 use crate::certificate::Certificate;
 use crate::chain::{Authorities, Chain};
@@ -15,6 +14,7 @@ use crate::crl::RevocationList;
 use crate::error::{ChainError, MspError};
 use crate::identity::Identity;
 use crate::key::{MessageHash, PublicKey};
+use crate::messages;
 use crate::node_ou::NodeOus;
 
 /// The rules that an MSP goes by, chosen by the capabilities of the channel.
@@ -84,37 +84,33 @@ impl Msp {
     /// Reads a serialized identity, which must name this MSP. Costs a signature check or more,
     /// see [`crate::MspManager`] for a cache.
     pub fn deserialize(&self, serialized: &[u8]) -> Result<Identity, MspError> {
-        let identity = pb::SerializedIdentity::decode(serialized)
-            .map_err(|error| MspError::decode("serialized identity", &error))?;
+        let serialized = Bytes::copy_from_slice(serialized);
+        let identity = messages::serialized_identity(serialized.clone())?;
         if identity.mspid != self.id() {
             return Err(MspError::OtherMsp {
                 expected: self.id().to_owned(),
                 found: identity.mspid,
             });
         }
-        self.identity_from_pem(&identity.id_bytes, Bytes::copy_from_slice(serialized))
+        self.identity_from_pem(&identity.id_bytes, serialized)
     }
 
-    /// Whether the identity, which must be one of this MSP's, is valid.
+    /// Whether the identity is valid under this MSP, also if it was read with another one, such as an
+    /// earlier definition of this MSP.
     pub fn validate(&self, identity: &Identity) -> Result<(), MspError> {
-        self.check_ownership(identity)?;
-        identity.validate()
+        self.own(identity)?.validate()
     }
 
-    /// Whether the identity, which must be one of this MSP's, satisfies the principal.
+    /// Whether the identity satisfies the principal under this MSP.
     pub fn satisfies(&self, identity: &Identity, principal: &MspPrincipal) -> Result<(), MspError> {
-        self.check_ownership(identity)?;
-        identity.satisfies(principal)
+        self.own(identity)?.satisfies(principal)
     }
 
-    fn check_ownership(&self, identity: &Identity) -> Result<(), MspError> {
+    fn own(&self, identity: &Identity) -> Result<Identity, MspError> {
         if Arc::ptr_eq(&self.0, &identity.msp().0) {
-            Ok(())
+            Ok(identity.clone())
         } else {
-            Err(MspError::OtherMsp {
-                expected: self.id().to_owned(),
-                found: identity.msp_id().to_owned(),
-            })
+            self.deserialize(identity.serialized())
         }
     }
 

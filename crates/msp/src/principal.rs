@@ -7,9 +7,11 @@ use selvedge_protos::common::msp_role::MspRoleType;
 use selvedge_protos::common::{
     CombinedPrincipal, MspIdentityAnonymity, MspPrincipal, MspRole, OrganizationUnit,
 };
+use selvedge_protos::schema::Schema;
 
 use crate::error::MspError;
 use crate::identity::Identity;
+use crate::messages::{self, ANONYMITY, COMBINED, ORGANIZATION_UNIT, ROLE};
 use crate::msp::{Inner, Msp, MspVersion};
 use crate::node_ou::NodeRole;
 
@@ -45,7 +47,7 @@ impl Msp {
         if self.version() < MspVersion::V1_3 {
             return Err(unknown_kind(principal));
         }
-        let combined: CombinedPrincipal = decode("CombinedPrincipal", principal)?;
+        let combined: CombinedPrincipal = decode("CombinedPrincipal", principal, &COMBINED)?;
         if combined.principals.is_empty() {
             return Err(invalid("no principals in CombinedPrincipal"));
         }
@@ -79,7 +81,7 @@ impl Msp {
         identity: &Identity,
         principal: &MspPrincipal,
     ) -> Result<(), MspError> {
-        let role: MspRole = decode("MSPRole", principal)?;
+        let role: MspRole = decode("MSPRole", principal, &ROLE)?;
         self.check_msp(&role.msp_identifier)?;
         let by_node_ou = self.version() >= MspVersion::V1_4_3 && self.0.node_ous.enforced;
         match MspRoleType::try_from(role.role) {
@@ -138,7 +140,7 @@ impl Msp {
         identity: &Identity,
         principal: &MspPrincipal,
     ) -> Result<(), MspError> {
-        let unit: OrganizationUnit = decode("OrganizationUnit", principal)?;
+        let unit: OrganizationUnit = decode("OrganizationUnit", principal, &ORGANIZATION_UNIT)?;
         self.check_msp(&unit.msp_identifier)?;
         identity.validate()?;
         let certifiers = self.0.certifiers_id(identity.credential());
@@ -172,7 +174,7 @@ impl Inner {
 }
 
 fn check_anonymity_principal(principal: &MspPrincipal) -> Result<(), MspError> {
-    let anonymity: MspIdentityAnonymity = decode("MSPIdentityAnonymity", principal)?;
+    let anonymity: MspIdentityAnonymity = decode("MSPIdentityAnonymity", principal, &ANONYMITY)?;
     match MspIdentityAnonymityType::try_from(anonymity.anonymity_type) {
         Ok(MspIdentityAnonymityType::Nominal) => Ok(()),
         Ok(MspIdentityAnonymityType::Anonymous) => Err(MspError::Anonymous),
@@ -186,8 +188,9 @@ fn check_anonymity_principal(principal: &MspPrincipal) -> Result<(), MspError> {
 fn decode<M: Message + Default>(
     what: &'static str,
     principal: &MspPrincipal,
+    schema: &Schema,
 ) -> Result<M, MspError> {
-    M::decode(principal.principal.as_ref()).map_err(|error| MspError::decode(what, &error))
+    messages::decode(what, principal.principal.clone(), schema)
 }
 
 fn invalid(reason: &str) -> MspError {

@@ -16,6 +16,7 @@ use crate::credential::Credential;
 use crate::crl::RevocationList;
 use crate::error::{CertificateError, MspError};
 use crate::key::{MessageHash, PublicKey};
+use crate::messages;
 use crate::msp::{Inner, Msp, MspVersion};
 use crate::node_ou::{NodeOu, NodeOus, NodeRole};
 use crate::pem;
@@ -34,8 +35,7 @@ impl Msp {
                 found: config.r#type,
             });
         }
-        let definition = pb::FabricMspConfig::decode(config.config.as_ref())
-            .map_err(|error| MspError::decode("FabricMSPConfig", &error))?;
+        let definition = messages::fabric_msp_config(config.config.clone())?;
         Inner::new(&definition, config.config.clone(), version).map(|inner| Self(Arc::new(inner)))
     }
 }

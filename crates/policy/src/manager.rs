@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use selvedge_msp::{Identity, MspManager};
-use selvedge_protos::Message;
 use selvedge_protos::common::implicit_meta_policy::Rule;
 use selvedge_protos::common::policy::PolicyType;
 use selvedge_protos::common::{self as pb, ConfigGroup};
+use selvedge_protos::schema::{self, Kind, Schema};
 
 use crate::error::PolicyError;
 use crate::signature_policy::SignaturePolicy;
@@ -16,6 +17,8 @@ use crate::signed_data::{SignedData, valid_identities};
 
 /// The path of the root of a channel's configuration.
 const ROOT: &str = "Channel";
+
+const IMPLICIT_META: Schema = Schema(&[(1, Kind::Bytes), (2, Kind::Varint)]);
 
 /// A policy of a channel's configuration.
 #[derive(Clone)]
@@ -87,9 +90,9 @@ impl PolicyRule {
 }
 
 impl ImplicitMetaPolicy {
-    fn new(value: &[u8], groups: &BTreeMap<String, PolicyManager>) -> Result<Self, PolicyError> {
-        let definition =
-            pb::ImplicitMetaPolicy::decode(value).map_err(|error| PolicyError::Decode {
+    fn new(value: &Bytes, groups: &BTreeMap<String, PolicyManager>) -> Result<Self, PolicyError> {
+        let definition: pb::ImplicitMetaPolicy = schema::decode(value.clone(), &IMPLICIT_META)
+            .map_err(|error| PolicyError::Decode {
                 what: "ImplicitMetaPolicy",
                 reason: error.to_string(),
             })?;

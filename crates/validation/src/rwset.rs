@@ -9,12 +9,15 @@
 //! keep the order in which they stand in the bytes, repeated ones included.
 
 use bytes::Bytes;
+use selvedge_protos::DecodeError;
 use selvedge_protos::kvrwset::{
     HashedRwSet, KvMetadataWrite, KvMetadataWriteHash, KvRead, KvReadHash, KvWrite, KvWriteHash,
     KvrwSet, RangeQueryInfo,
 };
 use selvedge_protos::rwset::{CollectionHashedReadWriteSet, NsReadWriteSet, TxReadWriteSet};
-use selvedge_protos::{DecodeError, Message};
+use selvedge_protos::schema::decode;
+
+use crate::schemas::{HASHED_RW_SET, KV_RW_SET, TX_READ_WRITE_SET};
 
 /// What a transaction read and wrote, by namespace in the order of the bytes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,7 +62,7 @@ pub struct CollHashedRwSet {
 impl TxRwSet {
     /// Decodes the bytes of a `TxReadWriteSet` with all that is nested in it. Values share `bytes`.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let message = TxReadWriteSet::decode(bytes)?;
+        let message: TxReadWriteSet = decode(bytes, &TX_READ_WRITE_SET)?;
         let namespaces = message.ns_rwset.into_iter().map(NsRwSet::open);
         Ok(Self {
             namespaces: namespaces.collect::<Result<_, _>>()?,
@@ -74,7 +77,7 @@ impl TxRwSet {
 
 impl NsRwSet {
     fn open(message: NsReadWriteSet) -> Result<Self, DecodeError> {
-        let public = KvrwSet::decode(message.rwset)?;
+        let public: KvrwSet = decode(message.rwset, &KV_RW_SET)?;
         let collections = message.collection_hashed_rwset.into_iter();
         Ok(Self {
             namespace: message.namespace,
@@ -99,7 +102,7 @@ impl NsRwSet {
 
 impl CollHashedRwSet {
     fn open(message: CollectionHashedReadWriteSet) -> Result<Self, DecodeError> {
-        let hashed = HashedRwSet::decode(message.hashed_rwset)?;
+        let hashed: HashedRwSet = decode(message.hashed_rwset, &HASHED_RW_SET)?;
         Ok(Self {
             collection: message.collection_name,
             reads: hashed.hashed_reads,
@@ -135,6 +138,8 @@ const SHA256_OF_NOTHING: [u8; 32] = [
 
 #[cfg(test)]
 mod tests {
+    use selvedge_protos::Message;
+
     use super::*;
 
     #[test]

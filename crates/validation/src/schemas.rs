@@ -1,0 +1,77 @@
+//! The fields of the messages in a transaction and in the definitions of chaincodes.
+
+use selvedge_protos::schema::Kind::{Bytes, Message, Varint};
+use selvedge_protos::schema::Schema;
+
+pub(crate) const ENVELOPE: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const PAYLOAD: Schema = Schema(&[(1, Message(&HEADER)), (2, Bytes)]);
+const HEADER: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const CHANNEL_HEADER: Schema = Schema(&[
+    (1, Varint),
+    (2, Varint),
+    (3, Message(&TIMESTAMP)),
+    (4, Bytes),
+    (5, Bytes),
+    (6, Varint),
+    (7, Bytes),
+    (8, Bytes),
+]);
+const TIMESTAMP: Schema = Schema(&[(1, Varint), (2, Varint)]);
+pub(crate) const SIGNATURE_HEADER: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const HEADER_EXTENSION: Schema = Schema(&[(2, Message(&CHAINCODE_ID))]);
+
+pub(crate) const TRANSACTION: Schema = Schema(&[(1, Message(&TRANSACTION_ACTION))]);
+const TRANSACTION_ACTION: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const CHAINCODE_ACTION_PAYLOAD: Schema =
+    Schema(&[(1, Bytes), (2, Message(&ENDORSED_ACTION))]);
+const ENDORSED_ACTION: Schema = Schema(&[(1, Bytes), (2, Message(&ENDORSEMENT))]);
+const ENDORSEMENT: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const PROPOSAL_RESPONSE_PAYLOAD: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const CHAINCODE_ACTION: Schema = Schema(&[
+    (1, Bytes),
+    (2, Bytes),
+    (3, Message(&RESPONSE)),
+    (4, Message(&CHAINCODE_ID)),
+]);
+const RESPONSE: Schema = Schema(&[(1, Varint), (2, Bytes), (3, Bytes)]);
+const CHAINCODE_ID: Schema = Schema(&[(1, Bytes), (2, Bytes), (3, Bytes)]);
+pub(crate) const CHAINCODE_EVENT: Schema =
+    Schema(&[(1, Bytes), (2, Bytes), (3, Bytes), (4, Bytes)]);
+
+pub(crate) const TX_READ_WRITE_SET: Schema =
+    Schema(&[(1, Varint), (2, Message(&NS_READ_WRITE_SET))]);
+const NS_READ_WRITE_SET: Schema =
+    Schema(&[(1, Bytes), (2, Bytes), (3, Message(&COLLECTION_HASHED))]);
+const COLLECTION_HASHED: Schema = Schema(&[(1, Bytes), (2, Bytes), (3, Bytes)]);
+pub(crate) const KV_RW_SET: Schema = Schema(&[
+    (1, Message(&KV_READ)),
+    (2, Message(&RANGE_QUERY_INFO)),
+    (3, Message(&KV_WRITE)),
+    (4, Message(&KV_METADATA_WRITE)),
+]);
+const KV_READ: Schema = Schema(&[(1, Bytes), (2, Message(&VERSION))]);
+const VERSION: Schema = Schema(&[(1, Varint), (2, Varint)]);
+const RANGE_QUERY_INFO: Schema = Schema(&[
+    (1, Bytes),
+    (2, Bytes),
+    (3, Varint),
+    (4, Message(&QUERY_READS)),
+    (5, Message(&MERKLE_SUMMARY)),
+]);
+const QUERY_READS: Schema = Schema(&[(1, Message(&KV_READ))]);
+const MERKLE_SUMMARY: Schema = Schema(&[(1, Varint), (2, Varint), (3, Bytes)]);
+const KV_WRITE: Schema = Schema(&[(1, Bytes), (2, Varint), (3, Bytes)]);
+/// Also the form in which the state keeps the metadata of a key.
+pub(crate) const KV_METADATA_WRITE: Schema = Schema(&[(1, Bytes), (2, Message(&METADATA_ENTRY))]);
+const METADATA_ENTRY: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const HASHED_RW_SET: Schema = Schema(&[
+    (1, Message(&KV_READ)),
+    (2, Message(&KV_WRITE_HASH)),
+    (3, Message(&KV_METADATA_WRITE)),
+]);
+const KV_WRITE_HASH: Schema = Schema(&[(1, Bytes), (2, Varint), (3, Bytes), (4, Varint)]);
+
+pub(crate) const STATE_METADATA: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) const STATE_DATA: Schema = Schema(&[(1, Varint), (2, Bytes), (3, Bytes)]);
+pub(crate) const ENDORSEMENT_INFO: Schema = Schema(&[(1, Bytes), (2, Varint), (3, Bytes)]);
+pub(crate) const VALIDATION_INFO: Schema = Schema(&[(1, Bytes), (2, Bytes)]);

@@ -45,6 +45,10 @@ pub enum DropReason {
     Unsolicited,
     /// A message that must come from its author came from somebody else.
     NotFromAuthor,
+    /// A message without what it is for.
+    Malformed,
+    /// Too much private data is under way.
+    PrivateDataFull,
     /// The local key failed to sign.
     SignFailed,
     /// A message that this version does not handle yet, or that has no business here.
@@ -57,6 +61,29 @@ pub struct Counters {
     drops: BTreeMap<DropReason, u64>,
     blocks: BTreeMap<Arrival, u64>,
     duplicate_blocks: u64,
+    /// Messages of private data.
+    pub private_data: PrivateDataCounters,
+}
+
+/// Messages of private data since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrivateDataCounters {
+    /// Sent to other peers, to be acknowledged.
+    pub pushed: u64,
+    /// Of these acknowledged.
+    pub acknowledged: u64,
+    /// Of these refused.
+    pub refused: u64,
+    /// Of these never answered.
+    pub unanswered: u64,
+    /// Pushed by other peers and handed to the transient store.
+    pub received: u64,
+    /// Requests sent to other peers.
+    pub requested: u64,
+    /// Items that came in response.
+    pub fetched: u64,
+    /// Requests of other peers that were answered.
+    pub served: u64,
 }
 
 impl Counters {

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use selvedge_protos::gossip::{PrivateDataMessage, PvtDataDigest, PvtDataElement};
 
 use crate::crypto::Identity;
 use crate::message::{Envelope, Message};
+use crate::private_data::{FetchPrivateData, Fetched, SendError, SendWithAck};
 use crate::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 
 /// A verified block as the core sees it. The node wraps its own type, which only block verification can
@@ -114,6 +116,30 @@ pub enum Event<B> {
     Suspect(Vec<OrgId>),
     /// [`Action::Revalidate`]: this identity is no longer valid.
     IdentityRevoked(PkiId),
+    /// Push private data to other peers. The node answers [`Action::SendAcknowledged`], always.
+    SendWithAck(SendWithAck),
+    /// Ask other peers for private data. The node answers [`Action::PrivateDataFetched`], always.
+    FetchPrivateData(FetchPrivateData),
+    /// [`Action::StorePrivateData`] is done.
+    PrivateDataStored {
+        /// Who pushed it, as it was in the action.
+        to: PkiId,
+        /// As it was in the action.
+        nonce: u64,
+        /// What went wrong is told to that peer.
+        stored: Result<(), String>,
+    },
+    /// [`Action::ReadPrivateData`]: what is here and the asker may have.
+    PrivateDataRead {
+        /// The channel.
+        channel: ChannelId,
+        /// The asker's PKI-ID.
+        to: PkiId,
+        /// As it was in the action.
+        nonce: u64,
+        /// With the digests as they were asked for; may be empty.
+        elements: Vec<PvtDataElement>,
+    },
     /// A deadline has passed.
     Wakeup,
 }
@@ -259,6 +285,44 @@ pub enum Action<B> {
         channel: ChannelId,
         /// Whether it leads.
         leads: bool,
+    },
+    /// [`Event::SendWithAck`] has ended.
+    SendAcknowledged {
+        /// As it was in the event.
+        id: u64,
+        /// Whether enough peers have acknowledged it.
+        result: Result<(), SendError>,
+    },
+    /// [`Event::FetchPrivateData`] has ended.
+    PrivateDataFetched {
+        /// As it was in the event.
+        id: u64,
+        /// What came of it.
+        fetched: Fetched,
+    },
+    /// Store private data that a peer pushed, in the transient store, and report by
+    /// [`Event::PrivateDataStored`], always.
+    StorePrivateData {
+        /// The channel.
+        channel: ChannelId,
+        /// Who pushed it.
+        from: PkiId,
+        /// Of the message.
+        nonce: u64,
+        /// It has a payload with a write-set.
+        data: Box<PrivateDataMessage>,
+    },
+    /// Read private data for another peer, as far as that one may have it, and report by
+    /// [`Event::PrivateDataRead`], always.
+    ReadPrivateData {
+        /// The channel.
+        channel: ChannelId,
+        /// Who asks.
+        asker: Identity,
+        /// Of the request.
+        nonce: u64,
+        /// What it asks for.
+        digests: Vec<PvtDataDigest>,
     },
     /// A new identity: verifiers may use it from now on.
     IdentityLearned(Identity),

@@ -25,9 +25,11 @@
 //! - [`channel`]: who is in a channel, and how its blocks get here and onward; with [`ordered_buffer`], the
 //!   blocks that wait for an earlier one, and [`state_transfer`], ranges of blocks from one peer.
 //! - [`election`]: who of an organisation fetches a channel's blocks from the ordering service.
+//! - [`private_data`]: pushed with acknowledgement, fetched from those who have it.
 //! - [`pull`]: hello, digest, request, update; used for identities and blocks.
 //! - [`emitter`]: what is pushed, in batches; who gets it is decided when a batch leaves.
 //! - [`message_store`]: the newest message of each author.
+//! - [`admission`]: how much other peers may have this peer do at a time.
 //! - [`context`]: what a state machine may use while it handles an event.
 //! - [`counters`]: nothing is dropped without being counted here.
 //!
@@ -41,6 +43,7 @@
 //!
 //! Differences from Go's behaviour are listed, with reasons, in the documentation of each module.
 
+pub mod admission;
 pub mod cert_pull;
 pub mod channel;
 pub mod config;
@@ -56,6 +59,7 @@ pub mod message;
 pub mod message_store;
 pub mod node;
 pub mod ordered_buffer;
+pub mod private_data;
 pub mod pull;
 pub mod state_transfer;
 pub mod types;

@@ -390,6 +390,10 @@ impl World {
             | Action::IdentityPurged(_)
             | Action::Revalidate(_)
             | Action::LeadershipChanged { .. }
+            | Action::SendAcknowledged { .. }
+            | Action::PrivateDataFetched { .. }
+            | Action::StorePrivateData { .. }
+            | Action::ReadPrivateData { .. }
             | Action::Notice(_) => {}
         }
     }

@@ -106,7 +106,7 @@ impl<B> ChannelContext<'_, '_, B> {
     }
 
     /// Sends a message between two peers.
-    fn send(&mut self, to: PkiId, message: &GossipMessage, kind: FrameKind) {
+    pub(crate) fn send(&mut self, to: PkiId, message: &GossipMessage, kind: FrameKind) {
         let to = self.peer(to);
         (self.out)(Action::Send {
             to,

@@ -114,6 +114,19 @@ impl<B: Payload> Channels<B> {
         None
     }
 
+    /// Whether a peer takes part in a channel, and so do we; counts it if not.
+    pub fn admits(&self, id: &ChannelId, from: &PkiId, c: &mut ChannelContext<'_, '_, B>) -> bool {
+        match self.get(id) {
+            Some(channel) if channel.standing == Standing::Member => {
+                channel.admit(from, c.ctx).is_some()
+            }
+            _ => {
+                c.ctx.dropped(DropReason::UnknownChannel);
+                false
+            }
+        }
+    }
+
     /// A block came from the ordering service, verified.
     pub fn on_ordered(&mut self, id: &ChannelId, block: B, c: &mut ChannelContext<'_, '_, B>) {
         self.with(id, c, |channel, c| channel.on_ordered(block, c));

@@ -5,7 +5,7 @@
 //!
 //! Messages are dispatched by their kind: membership messages to [`membership`](crate::membership),
 //! identity pull to [`cert_pull`](crate::cert_pull), what belongs to a channel to
-//! [`channel`](crate::channel). What is pushed passes through the [`emitter`](crate::emitter) and leaves at
+//! [`channel`](crate::channel), private data and acknowledgements to [`private_data`](crate::private_data). What is pushed passes through the [`emitter`](crate::emitter) and leaves at
 //! the end of the event in which it is due (`push`).
 //!
 //! Who fetches blocks from an ordering node is decided by each channel's [`election`](crate::election), or
@@ -30,6 +30,7 @@ use crate::event::{Action, DialOutcome, Event, Payload};
 use crate::identity::{IdentityStore, Learned};
 use crate::membership::{Membership, View};
 use crate::message::Message;
+use crate::private_data::PrivateData;
 use crate::types::{Clock, PkiId};
 
 /// What a node is made from.
@@ -60,6 +61,7 @@ pub struct Gossip<B: Payload> {
     membership: Membership,
     cert_pull: CertPull,
     channels: Channels<B>,
+    private_data: PrivateData,
     emitter: Emitter,
     counters: Counters,
 }
@@ -69,6 +71,7 @@ struct Parts<'a, B: Payload> {
     membership: &'a mut Membership,
     cert_pull: &'a mut CertPull,
     channels: &'a mut Channels<B>,
+    private_data: &'a mut PrivateData,
 }
 
 impl<B: Payload> Gossip<B> {
@@ -119,6 +122,7 @@ impl<B: Payload> Gossip<B> {
             membership,
             cert_pull,
             channels,
+            private_data: PrivateData::default(),
             emitter,
             counters,
         })
@@ -137,10 +141,16 @@ impl<B: Payload> Gossip<B> {
             Event::Unreachable(peer) => {
                 self.membership.unreachable(&peer, out);
                 self.with_channels(now, out, |channels, c| channels.unreachable(&peer, c));
+                self.with_private_data(now, out, |private_data, channels, c| {
+                    private_data.unreachable(&peer, channels, c);
+                });
             }
             Event::IdentityChanged { old } => {
                 self.membership.purge(&old);
                 self.channels.forget(&old);
+                self.with_private_data(now, out, |private_data, channels, c| {
+                    private_data.unreachable(&old, channels, c);
+                });
             }
             Event::Dialed {
                 endpoint,
@@ -219,9 +229,32 @@ impl<B: Payload> Gossip<B> {
             }
             Event::IdentityRevoked(peer) => {
                 if self.identities.revoke(&peer, now) {
-                    self.purge(&peer, out);
+                    self.purge(&peer, now, out);
                 }
             }
+            Event::SendWithAck(send) => {
+                self.with_private_data(now, out, |private_data, channels, c| {
+                    private_data.send(send, channels, c);
+                });
+            }
+            Event::FetchPrivateData(fetch) => {
+                self.with_private_data(now, out, |private_data, channels, c| {
+                    private_data.fetch(fetch, channels, c);
+                });
+            }
+            Event::PrivateDataStored { to, nonce, stored } => {
+                self.with_private_data(now, out, |private_data, _, c| {
+                    private_data.on_stored(to, nonce, stored, c);
+                });
+            }
+            Event::PrivateDataRead {
+                channel,
+                to,
+                nonce,
+                elements,
+            } => self.with_private_data(now, out, |private_data, _, c| {
+                private_data.on_read(&channel, to, nonce, elements, c);
+            }),
         }
         self.push(now, out);
     }
@@ -234,6 +267,7 @@ impl<B: Payload> Gossip<B> {
             self.cert_pull.next_deadline(),
         ]
         .into_iter()
+        .chain(self.private_data.next_deadline())
         .chain(self.emitter.next_deadline())
         .chain(self.channels.next_deadline())
         .min()
@@ -264,6 +298,11 @@ impl<B: Payload> Gossip<B> {
         &self.counters
     }
 
+    #[cfg(test)]
+    pub(crate) fn private_data_mut(&mut self) -> &mut PrivateData {
+        &mut self.private_data
+    }
+
     fn split(&mut self, now: Instant) -> (Context<'_>, Parts<'_, B>) {
         let ctx = Context {
             now,
@@ -280,6 +319,7 @@ impl<B: Payload> Gossip<B> {
             membership: &mut self.membership,
             cert_pull: &mut self.cert_pull,
             channels: &mut self.channels,
+            private_data: &mut self.private_data,
         };
         (ctx, parts)
     }
@@ -297,6 +337,21 @@ impl<B: Payload> Gossip<B> {
             out,
         };
         act(parts.channels, &mut c)
+    }
+
+    fn with_private_data(
+        &mut self,
+        now: Instant,
+        out: &mut dyn FnMut(Action<B>),
+        act: impl FnOnce(&mut PrivateData, &Channels<B>, &mut ChannelContext<'_, '_, B>),
+    ) {
+        let (mut ctx, parts) = self.split(now);
+        let mut c = ChannelContext {
+            ctx: &mut ctx,
+            view: parts.membership.view(),
+            out,
+        };
+        act(parts.private_data, parts.channels, &mut c);
     }
 
     /// Gives a message to the state machine that it is for.
@@ -343,8 +398,12 @@ impl<B: Payload> Gossip<B> {
             message => {
                 let left =
                     self.with_channels(now, out, |channels, c| channels.handle(from, message, c));
-                if left.is_some() {
-                    self.counters.dropped(DropReason::NotHandled);
+                if let Some(message) = left {
+                    self.with_private_data(now, out, |private_data, channels, c| {
+                        if private_data.handle(from, message, channels, c).is_some() {
+                            c.ctx.dropped(DropReason::NotHandled);
+                        }
+                    });
                 }
             }
         }
@@ -398,10 +457,13 @@ impl<B: Payload> Gossip<B> {
 
     /// Has nothing more to do with a peer whose identity has left the store (Fabric: the purge trigger of
     /// the identity mapper).
-    fn purge(&mut self, peer: &PkiId, out: &mut dyn FnMut(Action<B>)) {
+    fn purge(&mut self, peer: &PkiId, now: Instant, out: &mut dyn FnMut(Action<B>)) {
         self.membership.purge(peer);
         self.cert_pull.forget(peer);
         self.channels.forget(peer);
+        self.with_private_data(now, out, |private_data, channels, c| {
+            private_data.unreachable(peer, channels, c);
+        });
         out(Action::IdentityPurged(*peer));
         out(Action::Disconnect {
             peer: *peer,
@@ -427,7 +489,7 @@ impl<B: Payload> Gossip<B> {
         let view = self.membership.view();
         let gone = self.identities.sweep(now, |peer| view.get(peer).is_some());
         for peer in gone {
-            self.purge(&peer, out);
+            self.purge(&peer, now, out);
         }
         let (mut ctx, parts) = self.split(now);
         parts.membership.wake(&mut ctx, out);
@@ -438,5 +500,6 @@ impl<B: Payload> Gossip<B> {
             out,
         };
         parts.channels.wake(&mut c);
+        parts.private_data.wake(parts.channels, &mut c);
     }
 }

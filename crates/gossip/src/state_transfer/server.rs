@@ -1,11 +1,10 @@
 //! The side that has blocks.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{GossipMessage, Payload, RemoteStateResponse};
 
+use crate::admission::Admission;
 use crate::counters::DropReason;
 use crate::message::gossip_message;
 use crate::types::{ChannelId, PkiId};
@@ -33,10 +32,17 @@ pub enum Admitted {
 }
 
 /// Keeps account of the reads that other peers caused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Server {
-    reads: BTreeMap<PkiId, usize>,
-    total: usize,
+    reads: Admission,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            reads: Admission::new(MAX_READS, MAX_READS_OF_A_PEER),
+        }
+    }
 }
 
 impl Server {
@@ -56,25 +62,16 @@ impl Server {
         if start >= height {
             return Ok(Admitted::Nothing);
         }
-        let of_peer = self.reads.get(&from).copied().unwrap_or(0);
-        if self.total >= MAX_READS || of_peer >= MAX_READS_OF_A_PEER {
+        if !self.reads.admit(from) {
             return Err(DropReason::ChannelFull);
         }
-        self.reads.insert(from, of_peer + 1);
-        self.total += 1;
         let end = end.min(height - 1);
         Ok(Admitted::Read { start, end })
     }
 
     /// The ledger was read for this peer.
     pub fn done(&mut self, to: &PkiId) {
-        if let Some(reads) = self.reads.get_mut(to) {
-            *reads -= 1;
-            self.total -= 1;
-            if *reads == 0 {
-                self.reads.remove(to);
-            }
-        }
+        self.reads.done(to);
     }
 
     /// The response with these blocks, of which the first has the number `start`.
@@ -126,25 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn reads_under_way_are_bounded_for_one_and_for_all() {
+    fn reads_under_way_are_bounded() {
         let mut server = Server::default();
-        let full = Err(DropReason::ChannelFull);
         for _ in 0..MAX_READS_OF_A_PEER {
             server.admit(ASKER, 0, 1, 10, 20).unwrap();
         }
+        let full = Err(DropReason::ChannelFull);
         assert_eq!(server.admit(ASKER, 0, 1, 10, 20), full);
         server.done(&ASKER);
         assert!(server.admit(ASKER, 0, 1, 10, 20).is_ok());
-        for byte in 2..=97 {
-            assert!(server.admit(PkiId([byte; 32]), 0, 1, 10, 20).is_ok());
-        }
-        assert_eq!(server.admit(PkiId([99; 32]), 0, 1, 10, 20), full);
-        for byte in 1..=97 {
-            for _ in 0..MAX_READS_OF_A_PEER {
-                server.done(&PkiId([byte; 32]));
-            }
-        }
-        assert_eq!((server.total, server.reads.len()), (0, 0));
     }
 
     #[test]

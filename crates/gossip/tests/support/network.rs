@@ -17,10 +17,11 @@ use selvedge_gossip::event::{
 };
 use selvedge_gossip::message::{Envelope, MessageError, decode, verify};
 use selvedge_gossip::node::{Gossip, Setup};
+use selvedge_gossip::private_data::{Fetched, SendError};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
 use selvedge_protos::Message as _;
-use selvedge_protos::gossip::GossipMessage;
 use selvedge_protos::gossip::gossip_message::Content;
+use selvedge_protos::gossip::{GossipMessage, PrivateDataMessage, PvtDataDigest, PvtDataElement};
 
 use super::keys::{HashCrypto, identity, signer};
 
@@ -87,6 +88,11 @@ pub struct Node {
     pub refused: Vec<MessageError>,
     /// The channels whose blocks it would fetch from the ordering service.
     pub leads: BTreeSet<ChannelId>,
+    /// Private data, by transaction and collection.
+    pub private: BTreeMap<(String, String), Bytes>,
+    /// Results of pushes and fetches.
+    pub acknowledged: Vec<(u64, Result<(), SendError>)>,
+    pub fetched: Vec<(u64, Fetched)>,
     connected: BTreeSet<usize>,
 }
 
@@ -196,6 +202,9 @@ impl Network {
                 notices: Vec::new(),
                 refused: Vec::new(),
                 leads: BTreeSet::new(),
+                private: BTreeMap::new(),
+                acknowledged: Vec::new(),
+                fetched: Vec::new(),
                 connected: BTreeSet::new(),
             });
         }
@@ -462,6 +471,21 @@ impl Network {
                 };
                 assert!(changed, "leadership must change when it is said to");
             }
+            Action::SendAcknowledged { id, result } => {
+                self.nodes[node].acknowledged.push((id, result));
+            }
+            Action::PrivateDataFetched { id, fetched } => {
+                self.nodes[node].fetched.push((id, fetched));
+            }
+            Action::StorePrivateData {
+                from, nonce, data, ..
+            } => self.store_private_data(node, from, nonce, &data),
+            Action::ReadPrivateData {
+                channel,
+                asker,
+                nonce,
+                digests,
+            } => self.read_private_data(node, channel, &asker, nonce, &digests),
             Action::Notice(notice) => self.nodes[node].notices.push(notice),
             Action::Revalidate(identity) => {
                 if self.invalid_orgs.contains(identity.org().as_str()) {
@@ -539,6 +563,59 @@ impl Network {
                 },
             );
         }
+    }
+
+    /// Stores what was pushed, unless it says that it cannot be.
+    fn store_private_data(
+        &mut self,
+        node: usize,
+        from: PkiId,
+        nonce: u64,
+        data: &PrivateDataMessage,
+    ) {
+        let payload = data.payload.as_ref().unwrap();
+        let stored = if payload.collection_name == "refused" {
+            Err("no room".to_owned())
+        } else {
+            let key = (payload.tx_id.clone(), payload.collection_name.clone());
+            let written = payload.private_rwset.clone();
+            self.nodes[node].private.insert(key, written);
+            Ok(())
+        };
+        let event = Event::PrivateDataStored {
+            to: from,
+            nonce,
+            stored,
+        };
+        self.after(Duration::from_millis(1), Due::Event(node, Box::new(event)));
+    }
+
+    /// Reads what was asked for. The collections of an organisation, named `ORG...`, are for it alone.
+    fn read_private_data(
+        &mut self,
+        node: usize,
+        channel: ChannelId,
+        asker: &Identity,
+        nonce: u64,
+        digests: &[PvtDataDigest],
+    ) {
+        let private = &self.nodes[node].private;
+        let found = digests.iter().filter_map(|digest| {
+            let key = (digest.tx_id.clone(), digest.collection.clone());
+            let foreign = key.1.starts_with("Org") && !key.1.starts_with(asker.org().as_str());
+            let written = private.get(&key).filter(|_| !foreign)?;
+            Some(PvtDataElement {
+                digest: Some(digest.clone()),
+                payload: vec![written.clone()],
+            })
+        });
+        let event = Event::PrivateDataRead {
+            channel,
+            to: asker.pki_id(),
+            nonce,
+            elements: found.collect(),
+        };
+        self.after(Duration::from_millis(1), Due::Event(node, Box::new(event)));
     }
 
     fn dial(&mut self, node: usize, endpoint: Endpoint, purpose: DialPurpose) {

@@ -175,6 +175,11 @@ impl Driver {
             Action::LeadershipChanged { channel, leads } => {
                 tracing::info!(target: "gossip.election", %channel, leads, "leadership has changed");
             }
+            // There are no private data collections here yet.
+            Action::StorePrivateData { .. }
+            | Action::ReadPrivateData { .. }
+            | Action::SendAcknowledged { .. }
+            | Action::PrivateDataFetched { .. } => {}
             Action::IdentityLearned(identity) => identities.insert(identity),
             Action::IdentityPurged(pki_id) => identities.remove(&pki_id),
             Action::Revalidate(identity) => errands.revalidate(identity),

@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,16 +18,22 @@ use proptest::prelude::*;
 use selvedge_gossip::config::{Config, Limits};
 use selvedge_gossip::event::{
     Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
+    FrameKind,
 };
 use selvedge_gossip::message::{Envelope, decode, gossip_message, verify};
 use selvedge_gossip::node::{Gossip, Setup};
+use selvedge_gossip::private_data::{
+    Everybody, FetchPrivateData, MissingItem, Organisations, SendWithAck,
+};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 use selvedge_protos::Message as _;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{
-    AliveMessage, DataDigest, DataMessage, DataRequest, DataUpdate, GossipHello, Member,
-    MembershipRequest, MembershipResponse, Payload, PeerTime, Properties, RemoteStateRequest,
-    RemoteStateResponse, StateInfo, StateInfoPullRequest, StateInfoSnapshot,
+    Acknowledgement, AliveMessage, DataDigest, DataMessage, DataRequest, DataUpdate, GossipHello,
+    GossipMessage, LeadershipMessage, Member, MembershipRequest, MembershipResponse, Payload,
+    PeerTime, PrivateDataMessage, PrivatePayload, Properties, PvtDataDigest, PvtDataElement,
+    RemotePvtDataRequest, RemotePvtDataResponse, RemoteStateRequest, RemoteStateResponse,
+    StateInfo, StateInfoPullRequest, StateInfoSnapshot,
 };
 use support::keys::{HashCrypto, identity, signer};
 use support::network::TestBlock;
@@ -139,6 +146,18 @@ enum Step {
     },
     Suspect(u8),
     Revoked(u8),
+    OrdererUnreachable(u8),
+    Push {
+        channel: u8,
+        peers: u8,
+        acks: u8,
+    },
+    Fetch {
+        channel: u8,
+        items: u8,
+    },
+    Stored(u8),
+    PrivateRead(u8),
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -177,6 +196,12 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         1 => small().prop_map(Step::Suspect),
         1 => small().prop_map(Step::Revoked),
+        1 => small().prop_map(Step::OrdererUnreachable),
+        2 => (small(), small(), small())
+            .prop_map(|(channel, peers, acks)| Step::Push { channel, peers, acks }),
+        2 => (small(), small()).prop_map(|(channel, items)| Step::Fetch { channel, items }),
+        1 => small().prop_map(Step::Stored),
+        1 => small().prop_map(Step::PrivateRead),
     ]
 }
 
@@ -273,7 +298,11 @@ fn said(content: u8, from: u8, about: u8, channel_number: u8, numbers: (u64, u64
         Bytes::from_static(b"no number"),
     ];
     let mac = Bytes::copy_from_slice(&named.mac(&peer(from).pki_id()));
-    let (tag, channel, content) = match content % 14 {
+    let digest = |number: u64| PvtDataDigest {
+        tx_id: (number % 8).to_string(),
+        ..Default::default()
+    };
+    let (tag, channel, content) = match content % 19 {
         0 => return alive_of(about, numbers),
         1 => return state_info_of(about, channel_number, numbers),
         2 => return block_of(channel_number, other),
@@ -350,6 +379,57 @@ fn said(content: u8, from: u8, about: u8, channel_number: u8, numbers: (u64, u64
             };
             (Tag::ChanOrOrg, Some(&named), Content::StateRequest(request))
         }
+        13 => {
+            let author = peer(about);
+            let leadership = LeadershipMessage {
+                pki_id: bytes_of(author.pki_id()),
+                timestamp: Some(PeerTime {
+                    inc_num: 1,
+                    seq_num: nonce,
+                }),
+                is_declaration: other.is_multiple_of(2),
+            };
+            let content = Content::LeadershipMsg(leadership);
+            let message = gossip_message(Tag::ChanAndOrg, Some(&named), 0, content);
+            return Envelope::signed(&message, signer(&author).as_ref()).unwrap();
+        }
+        14 => {
+            let payload = PrivatePayload {
+                private_rwset: Bytes::from_static(b"writes"),
+                ..Default::default()
+            };
+            let data = PrivateDataMessage {
+                payload: (!other.is_multiple_of(5)).then_some(payload),
+            };
+            (Tag::ChanOnly, Some(&named), Content::PrivateData(data))
+        }
+        15 => {
+            let request = RemotePvtDataRequest {
+                digests: vec![digest(other)],
+            };
+            (Tag::ChanOnly, Some(&named), Content::PrivateReq(request))
+        }
+        16 => {
+            let element = |number, payload| PvtDataElement {
+                digest: Some(digest(number)),
+                payload,
+            };
+            let response = RemotePvtDataResponse {
+                elements: vec![
+                    element(other, vec![Bytes::from_static(b"writes")]),
+                    element(other / 8, Vec::new()),
+                    PvtDataElement::default(),
+                ],
+            };
+            (Tag::ChanOnly, Some(&named), Content::PrivateRes(response))
+        }
+        17 => {
+            let error = if other.is_multiple_of(3) { "no" } else { "" };
+            let ack = Acknowledgement {
+                error: error.to_owned(),
+            };
+            (Tag::Undefined, None, Content::Ack(ack))
+        }
         _ => {
             let payload = Payload {
                 seq_num: other,
@@ -369,7 +449,13 @@ fn said(content: u8, from: u8, about: u8, channel_number: u8, numbers: (u64, u64
     Envelope::unsigned(&gossip_message(tag, channel, nonce, content))
 }
 
-fn event_of(step: &Step, gossip: &Gossip<TestBlock>) -> Option<Event<TestBlock>> {
+/// `nonces` are those of private data that the node has sent, `next_id` is for the next that it is to send.
+fn event_of(
+    step: &Step,
+    gossip: &Gossip<TestBlock>,
+    nonces: &[u64],
+    next_id: u64,
+) -> Option<Event<TestBlock>> {
     Some(match *step {
         Step::Pass(_) => Event::Wakeup,
         Step::Say {
@@ -377,8 +463,12 @@ fn event_of(step: &Step, gossip: &Gossip<TestBlock>) -> Option<Event<TestBlock>>
             content,
             about,
             channel,
-            numbers,
+            mut numbers,
         } => {
+            if matches!(content % 19, 16 | 17) && !nonces.is_empty() {
+                let index = usize::try_from(numbers.0 % nonces.len() as u64).unwrap();
+                numbers.0 = nonces[index];
+            }
             let frame = said(content, from, about, channel, numbers).frame().clone();
             let received = decode(frame).unwrap();
             let verified = verify(received, &HashCrypto, gossip.identities()).ok()?;
@@ -493,6 +583,51 @@ fn event_of(step: &Step, gossip: &Gossip<TestBlock>) -> Option<Event<TestBlock>>
             Event::Suspect(vec![OrgId::from(ORGS[usize::from(number) % ORGS.len()])])
         }
         Step::Revoked(number) => Event::IdentityRevoked(peer(number).pki_id()),
+        Step::OrdererUnreachable(number) => Event::OrdererUnreachable(channel(number)),
+        Step::Push {
+            channel: number,
+            peers,
+            acks,
+        } => Event::SendWithAck(SendWithAck {
+            id: next_id,
+            channel: channel(number),
+            data: Box::default(),
+            eligible: Arc::new(Everybody),
+            max_peers: usize::from(peers % 6),
+            min_acks: usize::from(acks % 4),
+            timeout: Duration::from_secs(3),
+        }),
+        Step::Fetch {
+            channel: number,
+            items,
+        } => {
+            let items = (0..items % 8).map(|item| MissingItem {
+                digest: PvtDataDigest {
+                    tx_id: item.to_string(),
+                    ..Default::default()
+                },
+                preferred: Arc::new(Organisations([OrgId::from("Org2")].into())),
+                eligible: Arc::new(Everybody),
+                purged_at: (item % 3 == 0).then_some(30),
+            });
+            Event::FetchPrivateData(FetchPrivateData {
+                id: next_id,
+                channel: channel(number),
+                items: items.collect(),
+                timeout: Duration::from_secs(20),
+            })
+        }
+        Step::Stored(number) => Event::PrivateDataStored {
+            to: peer(number).pki_id(),
+            nonce: 1,
+            stored: Ok(()),
+        },
+        Step::PrivateRead(number) => Event::PrivateDataRead {
+            channel: channel(number),
+            to: peer(number).pki_id(),
+            nonce: 1,
+            elements: Vec::new(),
+        },
     })
 }
 
@@ -511,6 +646,7 @@ proptest! {
             ..Config::default()
         };
         config.state.enabled = seed % 2 == 0;
+        config.use_leader_election = seed % 3 != 0;
         let me = identity("Org1", "me");
         let mut now = Instant::now();
         let mut random = [0; 32];
@@ -525,12 +661,18 @@ proptest! {
         })
         .unwrap();
         let mut delivered: std::collections::BTreeMap<ChannelId, u64> = Default::default();
-        for step in &steps {
+        let mut leads = BTreeSet::new();
+        let mut nonces = Vec::new();
+        let mut awaited = BTreeSet::new();
+        for (id, step) in (0..).zip(&steps) {
             if let Step::Pass(millis) = step {
                 now += Duration::from_millis(u64::from(*millis));
             }
-            let Some(event) = event_of(step, &gossip) else { continue };
+            let Some(event) = event_of(step, &gossip, &nonces, id) else { continue };
             let woken = matches!(event, Event::Wakeup);
+            if matches!(step, Step::Push { .. } | Step::Fetch { .. }) {
+                awaited.insert(id);
+            }
             let mut actions = Vec::new();
             gossip.handle(event, now, &mut |action| actions.push(action));
             prop_assert!(actions.len() < 500, "{} actions", actions.len());
@@ -541,7 +683,23 @@ proptest! {
                             prop_assert!(block.number > last, "{} after {last}", block.number);
                         }
                     }
-                    Action::Send { to, .. } => prop_assert_ne!(to.pki_id, me.pki_id()),
+                    Action::Send { to, frame, kind } => {
+                        prop_assert_ne!(to.pki_id, me.pki_id());
+                        if matches!(kind, FrameKind::PrivateData | FrameKind::PrivateRequest) {
+                            let envelope = Envelope::from_frame(frame).unwrap();
+                            let message = GossipMessage::decode(envelope.payload().clone()).unwrap();
+                            nonces.push(message.nonce);
+                        }
+                    }
+                    Action::LeadershipChanged { channel, leads: true } => {
+                        prop_assert!(leads.insert(channel));
+                    }
+                    Action::LeadershipChanged { channel, leads: false } => {
+                        prop_assert!(leads.remove(&channel));
+                    }
+                    Action::SendAcknowledged { id, .. } | Action::PrivateDataFetched { id, .. } => {
+                        prop_assert!(awaited.remove(&id), "{id} has one result");
+                    }
                     _ => {}
                 }
             }
@@ -551,5 +709,16 @@ proptest! {
             prop_assert!(gossip.identities().len() <= limits.identities);
             prop_assert!(gossip.channels().iter().count() <= limits.channels);
         }
+        // Whatever was to be sent or fetched has an end.
+        let end = now + Duration::from_secs(60);
+        while let Some(due) = gossip.next_deadline().filter(|due| *due <= end) {
+            now = now.max(due);
+            gossip.handle(Event::Wakeup, now, &mut |action| {
+                if let Action::SendAcknowledged { id, .. } | Action::PrivateDataFetched { id, .. } = action {
+                    awaited.remove(&id);
+                }
+            });
+        }
+        prop_assert!(awaited.is_empty(), "{awaited:?}");
     }
 }

@@ -14,6 +14,8 @@ use crate::channel::Channel;
 
 /// The policy that guards reading a channel where the channel names no other.
 pub const APPLICATION_READERS: &str = "/Channel/Application/Readers";
+/// The policy that guards proposing transactions where the channel names no other.
+pub const APPLICATION_WRITERS: &str = "/Channel/Application/Writers";
 
 /// A resource of the peer as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,34 +35,49 @@ impl PeerResource {
     }
 }
 
-/// A resource of one channel. All of them are open to the channel's readers unless its ACLs say
-/// otherwise.
+/// A resource of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelResource(&'static str);
+pub struct ChannelResource {
+    name: &'static str,
+    /// The policy that guards it unless the channel's ACLs name another.
+    default: &'static str,
+}
 
 impl ChannelResource {
+    const fn for_readers(name: &'static str) -> Self {
+        Self {
+            name,
+            default: APPLICATION_READERS,
+        }
+    }
+
+    /// `peer/Propose`: proposals to chaincodes of users.
+    pub const PROPOSE: Self = Self {
+        name: "peer/Propose",
+        default: APPLICATION_WRITERS,
+    };
     /// `cscc/GetConfigBlock`
-    pub const GET_CONFIG_BLOCK: Self = Self("cscc/GetConfigBlock");
+    pub const GET_CONFIG_BLOCK: Self = Self::for_readers("cscc/GetConfigBlock");
     /// `cscc/GetChannelConfig`
-    pub const GET_CHANNEL_CONFIG: Self = Self("cscc/GetChannelConfig");
+    pub const GET_CHANNEL_CONFIG: Self = Self::for_readers("cscc/GetChannelConfig");
     /// `qscc/GetChainInfo`
-    pub const GET_CHAIN_INFO: Self = Self("qscc/GetChainInfo");
+    pub const GET_CHAIN_INFO: Self = Self::for_readers("qscc/GetChainInfo");
     /// `qscc/GetBlockByNumber`
-    pub const GET_BLOCK_BY_NUMBER: Self = Self("qscc/GetBlockByNumber");
+    pub const GET_BLOCK_BY_NUMBER: Self = Self::for_readers("qscc/GetBlockByNumber");
     /// `qscc/GetBlockByHash`
-    pub const GET_BLOCK_BY_HASH: Self = Self("qscc/GetBlockByHash");
+    pub const GET_BLOCK_BY_HASH: Self = Self::for_readers("qscc/GetBlockByHash");
     /// `qscc/GetTransactionByID`
-    pub const GET_TRANSACTION_BY_ID: Self = Self("qscc/GetTransactionByID");
+    pub const GET_TRANSACTION_BY_ID: Self = Self::for_readers("qscc/GetTransactionByID");
     /// `qscc/GetBlockByTxID`
-    pub const GET_BLOCK_BY_TX_ID: Self = Self("qscc/GetBlockByTxID");
+    pub const GET_BLOCK_BY_TX_ID: Self = Self::for_readers("qscc/GetBlockByTxID");
     /// `event/Block`
-    pub const BLOCK_EVENTS: Self = Self("event/Block");
+    pub const BLOCK_EVENTS: Self = Self::for_readers("event/Block");
     /// `event/FilteredBlock`
-    pub const FILTERED_BLOCK_EVENTS: Self = Self("event/FilteredBlock");
+    pub const FILTERED_BLOCK_EVENTS: Self = Self::for_readers("event/FilteredBlock");
 
     /// The name by which a channel's ACLs know the resource.
     pub const fn name(self) -> &'static str {
-        self.0
+        self.name
     }
 }
 
@@ -92,7 +109,15 @@ pub enum AccessError {
     /// The signature is not the caller's.
     #[error("the signature over the proposal is not the creator's: {0}")]
     Signature(String),
-    /// The channel's policy is not met.
+    /// The policy that the channel's ACLs name is not met.
+    #[error("failed evaluating policy on signed data during check policy [{policy}]: [{reason}]")]
+    Acl {
+        /// The full path of the policy.
+        policy: String,
+        /// What the evaluation says.
+        reason: String,
+    },
+    /// The default policy is not met.
     #[error(
         "Failed evaluating policy on signed data during check policy on channel [{channel}] with \
          policy [{policy}]: [{reason}]"
@@ -161,19 +186,21 @@ impl AccessControl {
         signed: &SignedData,
     ) -> Result<(), AccessError> {
         let config = channel.config();
-        let path = config
-            .application()
-            .acl(resource.name())
-            .unwrap_or(APPLICATION_READERS);
-        let refuse = |reason: String| AccessError::Policy {
-            channel: channel.id().to_owned(),
-            policy: path.to_owned(),
-            reason,
-        };
-        let signed = std::slice::from_ref(signed);
-        config
+        let acl = config.application().acl(resource.name);
+        let path = acl.unwrap_or(resource.default);
+        let evaluated = config
             .policies()
-            .evaluate(path, signed)
-            .map_err(|error| refuse(error.to_string()))
+            .evaluate(path, std::slice::from_ref(signed));
+        evaluated.map_err(|error| {
+            let (policy, reason) = (path.to_owned(), error.to_string());
+            match acl {
+                Some(_) => AccessError::Acl { policy, reason },
+                None => AccessError::Policy {
+                    channel: channel.id().to_owned(),
+                    policy,
+                    reason,
+                },
+            }
+        })
     }
 }

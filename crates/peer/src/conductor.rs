@@ -1,20 +1,21 @@
 //! The task that follows the channels: tells gossip, the ordering service client, TLS and metrics what
 //! has happened in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use selvedge_channel::ChannelConfig;
 use selvedge_gossip::event::{Arrival, Event};
 use selvedge_gossip::types::{ChannelId, OrgId};
 use selvedge_transport::gossip::GossipTransport;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::channel::{Channel, ChannelEvent, Channels, CommitQueue};
 use crate::delivery::{ChannelDelivery, Delivery};
 use crate::gossip::{Command, PeerBlock};
+use crate::health::ChannelHealth;
 use crate::metrics::{ChannelMetrics, Metrics};
 use crate::tls::PeerTls;
 
@@ -29,9 +30,6 @@ pub struct CommittedBlock {
     pub how: Arrival,
 }
 
-/// Channels that have stopped, with the reason.
-pub type FailedChannels = Arc<Mutex<BTreeMap<String, Arc<str>>>>;
-
 /// What the conductor speaks to.
 pub struct Conductor {
     pub(crate) channels: Channels,
@@ -43,7 +41,7 @@ pub struct Conductor {
     /// `None`: this peer leads in no channel.
     pub(crate) delivery: Option<Delivery>,
     pub(crate) committed: broadcast::Sender<CommittedBlock>,
-    pub(crate) failed: FailedChannels,
+    pub(crate) health: ChannelHealth,
     pub(crate) metrics: Metrics,
     /// Stops the committers.
     pub(crate) stop: CancellationToken,
@@ -52,6 +50,8 @@ pub struct Conductor {
 /// A channel that is being followed.
 struct Followed {
     queue: CommitQueue,
+    /// The height of the ledger that gossip knows of.
+    announced: watch::Sender<u64>,
     delivery: Option<ChannelDelivery>,
     metrics: ChannelMetrics,
 }
@@ -60,8 +60,9 @@ struct Followed {
 struct Stopping;
 
 impl Conductor {
-    /// Follows until the peer stops.
+    /// Follows until the peer stops. When this returns, the committers have written their last block.
     pub async fn run(self, mut events: mpsc::Receiver<ChannelEvent>) {
+        let committers = TaskTracker::new();
         let mut followed = BTreeMap::new();
         loop {
             let event = tokio::select! {
@@ -70,25 +71,34 @@ impl Conductor {
                 event = events.recv() => event,
             };
             let Some(event) = event else { break };
-            if self.handle(event, &mut followed).await.is_err() {
+            if self
+                .handle(event, &mut followed, &committers)
+                .await
+                .is_err()
+            {
                 break;
             }
         }
+        // Whoever waits to tell something more need not.
+        drop(events);
         for (_, channel) in followed {
             if let Some(delivery) = channel.delivery {
                 delivery.stop().await;
             }
         }
+        committers.close();
+        committers.wait().await;
     }
 
     async fn handle(
         &self,
         event: ChannelEvent,
         followed: &mut BTreeMap<Arc<str>, Followed>,
+        committers: &TaskTracker,
     ) -> Result<(), Stopping> {
         match event {
             ChannelEvent::Opened(channel) => {
-                let link = self.open(&channel).await?;
+                let link = self.open(&channel, committers).await?;
                 followed.insert(channel.shared_id(), link);
             }
             ChannelEvent::Committed { channel, blocks } => {
@@ -97,43 +107,53 @@ impl Conductor {
                 }
             }
             ChannelEvent::Reconfigured { channel, before } => {
-                if let Some(link) = followed.get(channel.id()) {
+                if let Some(link) = followed.get_mut(channel.id()) {
                     self.reconfigured(&channel, link, &before).await?;
                 }
             }
             ChannelEvent::Failed { channel, reason } => {
-                self.failed.lock().insert(channel.id().to_owned(), reason);
-                if let Some(delivery) = followed
-                    .get_mut(channel.id())
-                    .and_then(|link| link.delivery.take())
-                {
-                    delivery.stop().await;
+                self.health.stopped(channel.id(), reason);
+                if let Some(link) = followed.get_mut(channel.id()) {
+                    link.stop_delivery().await;
                 }
             }
         }
         Ok(())
     }
 
-    async fn open(&self, channel: &Arc<Channel>) -> Result<Followed, Stopping> {
+    async fn open(
+        &self,
+        channel: &Arc<Channel>,
+        committers: &TaskTracker,
+    ) -> Result<Followed, Stopping> {
+        let metrics = self.metrics.channel(channel.id());
+        let height = channel.ledger().height();
+        metrics.set_height(height);
         let queue = CommitQueue::start(
             channel.clone(),
+            metrics.clone(),
             self.channel_events.clone(),
+            committers,
             self.stop.clone(),
         );
         self.trust();
         self.configure(channel, &queue).await?;
-        let metrics = self.metrics.channel(channel.id());
-        metrics.set_height(channel.ledger().height());
-        let delivery = self.delivery.as_ref().and_then(|delivery| {
-            let tip = channel.tip()?;
-            Some(delivery.start(channel, tip))
-        });
-        metrics.set_leader(delivery.is_some());
-        Ok(Followed {
+        let mut link = Followed {
             queue,
-            delivery,
+            announced: watch::Sender::new(height),
+            delivery: None,
             metrics,
-        })
+        };
+        self.start_delivery(channel, &mut link);
+        Ok(link)
+    }
+
+    fn start_delivery(&self, channel: &Arc<Channel>, link: &mut Followed) {
+        link.delivery = self
+            .delivery
+            .as_ref()
+            .and_then(|delivery| delivery.start(channel, link.announced.subscribe()));
+        link.metrics.set_leader(link.delivery.is_some());
     }
 
     async fn committed(
@@ -153,17 +173,20 @@ impl Conductor {
                 how: *how,
             });
         }
-        let event = Event::Committed {
+        self.tell_gossip(Event::Committed {
             channel: ChannelId::from(channel.id()),
             height,
-        };
-        self.gossip_events.send(event).await.map_err(|_| Stopping)
+        })
+        .await?;
+        // Only now: blocks that are let in by this height stand behind it in gossip's queue.
+        link.announced.send_replace(height);
+        Ok(())
     }
 
     async fn reconfigured(
         &self,
         channel: &Arc<Channel>,
-        link: &Followed,
+        link: &mut Followed,
         before: &ChannelConfig,
     ) -> Result<(), Stopping> {
         let config = channel.config();
@@ -175,39 +198,36 @@ impl Conductor {
         if !changes.msps.is_empty() {
             self.trust();
         }
-        if !changes.anchor_peers.is_empty() {
+        // The consensus type decides whether blocks are pushed.
+        if !changes.anchor_peers.is_empty() || changes.consensus {
             self.configure(channel, &link.queue).await?;
         }
         if !changes.msps.is_empty() {
-            let orgs = changes
-                .msps
-                .iter()
-                .map(|id| OrgId::from(id.as_str()))
-                .collect();
-            self.gossip_events
-                .send(Event::Suspect(orgs))
-                .await
-                .map_err(|_| Stopping)?;
+            let orgs = changes.msps.iter();
+            let orgs = orgs.map(|id| OrgId::from(id.as_str())).collect();
+            self.tell_gossip(Event::Suspect(orgs)).await?;
         }
-        if changes.orderer_endpoints || !changes.msps.is_empty() {
-            if let Some(delivery) = &link.delivery {
-                delivery.reconfigure(channel);
+        if let (Some(settings), Some(running)) = (&self.delivery, &link.delivery) {
+            if settings.is_outdated(running) {
+                link.stop_delivery().await;
+                self.start_delivery(channel, link);
+            } else if changes.orderer_endpoints || !changes.msps.is_empty() {
+                running.update_addresses();
             }
         }
         Ok(())
     }
 
+    async fn tell_gossip(&self, event: Event<PeerBlock>) -> Result<(), Stopping> {
+        self.gossip_events.send(event).await.map_err(|_| Stopping)
+    }
+
     async fn configure(&self, channel: &Arc<Channel>, queue: &CommitQueue) -> Result<(), Stopping> {
-        let config = channel.config();
-        let orgs: BTreeSet<_> = config
-            .application()
-            .organizations()
-            .values()
-            .map(|org| org.msp_id.as_str())
-            .collect();
         tracing::info!(
             target: "gossip.gossip",
-            "Joining gossip network of channel {} with {} organizations", channel.id(), orgs.len()
+            "Joining gossip network of channel {} with {} organizations",
+            channel.id(),
+            channel.config().application().organizations().len()
         );
         let command = Command::Configure(channel.clone(), queue.clone());
         self.gossip_commands
@@ -230,6 +250,15 @@ impl Conductor {
             Err(error) => {
                 tracing::warn!(target: "peer", "TLS to other peers keeps its roots: {error}")
             }
+        }
+    }
+}
+
+impl Followed {
+    async fn stop_delivery(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            delivery.stop().await;
+            self.metrics.set_leader(false);
         }
     }
 }

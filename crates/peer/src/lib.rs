@@ -6,6 +6,7 @@ pub mod conductor;
 pub mod config;
 pub mod delivery;
 pub mod gossip;
+pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod node;

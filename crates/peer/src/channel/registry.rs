@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use selvedge_channel::{BlockError, BlockVerifier, VerifiedBlock};
-use selvedge_ledger::LedgerManager;
+use selvedge_channel::{BlockFault, BlockVerifier, VerifiedBlock};
+use selvedge_ledger::{LedgerError, LedgerManager};
+use selvedge_protos::Message;
+use selvedge_protos::common::{Block, BlockMetadataIndex};
+use selvedge_protos::envelope::OpenedEnvelope;
+use selvedge_protos::protos::TxValidationCode;
 use tokio::sync::mpsc;
 
 use super::{Channel, ChannelError, ChannelEvent};
@@ -27,14 +31,35 @@ impl Genesis {
 /// Why a channel cannot be joined. The wording is that of Fabric's `cscc`.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
+    /// What was given is not a block.
+    #[error("Failed to reconstruct the genesis block, {0}")]
+    NotABlock(#[from] selvedge_protos::DecodeError),
+    /// The block does not say which channel it is for.
+    #[error("\"JoinChain\" request failed to extract channel id from the block due to [{0}]")]
+    NoChannel(String),
     /// The block is not one to join a channel with.
     #[error(
-        "\"JoinChain\" request failed because of validation of configuration block, because of {0}"
+        "\"JoinChain\" for channelID = {channel} failed because of validation of configuration \
+         block, because of {fault}"
     )]
-    Unfit(#[from] BlockError),
+    Unfit {
+        /// The channel that it names.
+        channel: String,
+        /// What is wrong with it.
+        fault: Box<BlockFault>,
+    },
+    /// The channel has been joined already.
+    #[error(
+        "cannot create ledger from genesis block: ledger [{channel}] already exists with state \
+         [ACTIVE]"
+    )]
+    Exists {
+        /// The channel.
+        channel: String,
+    },
     /// The ledger cannot be made.
     #[error("cannot create ledger from genesis block: {0}")]
-    Ledger(#[from] selvedge_ledger::LedgerError),
+    Ledger(LedgerError),
     /// The channel cannot be opened.
     #[error(transparent)]
     Channel(#[from] ChannelError),
@@ -114,18 +139,29 @@ impl Channels {
     /// Can a channel be joined with this block? It must be a config block 0 with an Application
     /// group and no capability that this peer lacks.
     pub fn check_genesis(&self, bytes: Bytes) -> Result<Genesis, JoinError> {
-        let (block, config) = BlockVerifier::trust_genesis(bytes)?;
-        Ok(Genesis {
-            block,
-            channel_id: config.channel_id().to_owned(),
-        })
+        let channel_id = channel_of(&Block::decode(bytes.clone())?)?;
+        match BlockVerifier::trust_genesis(bytes) {
+            Ok((block, config)) => Ok(Genesis {
+                block,
+                channel_id: config.channel_id().to_owned(),
+            }),
+            Err(error) => Err(JoinError::Unfit {
+                channel: channel_id,
+                fault: error.fault,
+            }),
+        }
     }
 
     /// Makes the ledger of a new channel and opens it. Blocks on the disk and, for a moment, on
     /// those who follow the channel events.
     pub fn join(&self, genesis: Genesis) -> Result<(), JoinError> {
         let id = genesis.channel_id();
-        let ledger = self.0.ledgers.create_channel(id, genesis.block.block())?;
+        let block = with_verdicts(genesis.block.block().clone());
+        let ledger = self.0.ledgers.create_channel(id, &block);
+        let ledger = ledger.map_err(|error| match error {
+            LedgerError::ChannelExists { channel } => JoinError::Exists { channel },
+            error => JoinError::Ledger(error),
+        })?;
         self.register(Channel::open(ledger)?)
     }
 
@@ -140,4 +176,31 @@ impl Channels {
             .blocking_send(ChannelEvent::Opened(channel))
             .map_err(|_| JoinError::Stopping)
     }
+}
+
+/// The channel that the first transaction of a block names.
+fn channel_of(block: &Block) -> Result<String, JoinError> {
+    let first = block.data.as_ref().and_then(|data| data.data.first());
+    let first = first.ok_or_else(|| {
+        JoinError::NoChannel("failed to retrieve channel id - block is empty".to_owned())
+    })?;
+    let opened = OpenedEnvelope::decode(first.clone())
+        .map_err(|error| JoinError::NoChannel(error.to_string()))?;
+    Ok(opened.channel_header.channel_id)
+}
+
+/// Block 0 comes without verdicts on its transactions; whoever joins with it declares them valid, as
+/// Fabric's `cscc` does.
+fn with_verdicts(mut block: Block) -> Block {
+    const SLOT: usize = BlockMetadataIndex::TransactionsFilter as usize;
+    let transactions = block.data.as_ref().map_or(0, |data| data.data.len());
+    let slots = &mut block.metadata.get_or_insert_default().metadata;
+    if slots.len() <= SLOT {
+        slots.resize(SLOT + 1, Bytes::new());
+    }
+    if let Some(slot) = slots.get_mut(SLOT).filter(|slot| slot.is_empty()) {
+        const VALID: u8 = TxValidationCode::Valid as u8;
+        *slot = vec![VALID; transactions].into();
+    }
+    block
 }

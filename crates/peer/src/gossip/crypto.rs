@@ -9,7 +9,7 @@ use selvedge_gossip::crypto::{
     Crypto, Identity, IdentityFacts, IdentitySource, Refusal, SignError, Signer,
 };
 use selvedge_gossip::types::{OrgId, PkiId};
-use selvedge_msp::{Msp, SigningIdentity};
+use selvedge_msp::{Msp, MspError, MspManager, SigningIdentity};
 use selvedge_policy::SignedData;
 use selvedge_protos::identity::pki_id;
 use selvedge_transport::gossip::{PeerAuthenticator, PeerIdentity, Refused};
@@ -20,7 +20,9 @@ use crate::channel::{Channel, Channels};
 
 /// Checks identities and signatures of other peers.
 pub struct PeerCrypto {
-    local: Msp,
+    /// The MSP of the peer's own organisation, with a memory: the same few identities sign all the
+    /// time.
+    local: MspManager,
     signer: SigningIdentity,
     channels: Channels,
     identities: IdentityTable,
@@ -40,13 +42,13 @@ impl PeerCrypto {
         signer: SigningIdentity,
         channels: Channels,
         identities: IdentityTable,
-    ) -> Self {
-        Self {
-            local,
+    ) -> Result<Self, MspError> {
+        Ok(Self {
+            local: MspManager::new([local])?,
             signer,
             channels,
             identities,
-        }
+        })
     }
 
     /// The peer's own MSP has the last word on its own members; other identities must be valid in

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, Notice};
 use selvedge_gossip::node::Gossip;
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
@@ -49,6 +50,8 @@ pub struct Driver {
     parts: Parts,
     channels: BTreeMap<ChannelId, Link>,
     actions: Vec<Action<PeerBlock>>,
+    /// Identities that an event has put in doubt.
+    suspects: Vec<Identity>,
 }
 
 /// A channel as the driver sees it.
@@ -64,6 +67,7 @@ impl Driver {
             parts,
             channels: BTreeMap::new(),
             actions: Vec::new(),
+            suspects: Vec::new(),
         }
     }
 
@@ -92,7 +96,7 @@ impl Driver {
                 },
                 () = wakeup => self.handle(Event::Wakeup),
                 event = events.recv() => match event {
-                    Some(event) => self.handle(event),
+                    Some(event) => self.event(event),
                     None => return,
                 },
             }
@@ -120,6 +124,19 @@ impl Driver {
         });
     }
 
+    fn event(&mut self, event: Event<PeerBlock>) {
+        let connected = match &event {
+            Event::Connected { identity, .. } => Some(identity.pki_id()),
+            _ => None,
+        };
+        self.handle(event);
+        if let Some(peer) = connected
+            && self.parts.core.identities().get(&peer).is_none()
+        {
+            self.parts.identities.remove(&peer);
+        }
+    }
+
     fn handle(&mut self, event: Event<PeerBlock>) {
         let mut actions = std::mem::take(&mut self.actions);
         self.parts
@@ -129,6 +146,10 @@ impl Driver {
             self.perform(action);
         }
         self.actions = actions;
+        if !self.suspects.is_empty() {
+            let suspects = std::mem::take(&mut self.suspects);
+            self.parts.errands.revalidate(suspects);
+        }
     }
 
     fn perform(&mut self, action: Action<PeerBlock>) {
@@ -175,14 +196,29 @@ impl Driver {
             Action::LeadershipChanged { channel, leads } => {
                 tracing::info!(target: "gossip.election", %channel, leads, "leadership has changed");
             }
-            // There are no private data collections here yet.
-            Action::StorePrivateData { .. }
-            | Action::ReadPrivateData { .. }
-            | Action::SendAcknowledged { .. }
-            | Action::PrivateDataFetched { .. } => {}
+            // There are no private data collections here yet, which other peers are told.
+            Action::StorePrivateData { from, nonce, .. } => {
+                errands.tell(Event::PrivateDataStored {
+                    to: from,
+                    nonce,
+                    stored: Err("this peer does not keep private data".to_owned()),
+                });
+            }
+            Action::ReadPrivateData {
+                channel,
+                asker,
+                nonce,
+                ..
+            } => errands.tell(Event::PrivateDataRead {
+                channel,
+                to: asker.pki_id(),
+                nonce,
+                elements: Vec::new(),
+            }),
+            Action::SendAcknowledged { .. } | Action::PrivateDataFetched { .. } => {}
             Action::IdentityLearned(identity) => identities.insert(identity),
             Action::IdentityPurged(pki_id) => identities.remove(&pki_id),
-            Action::Revalidate(identity) => errands.revalidate(identity),
+            Action::Revalidate(identity) => self.suspects.push(identity),
             Action::Notice(notice) => self.notice(&notice),
         }
     }

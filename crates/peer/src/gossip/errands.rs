@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use selvedge_channel::BlockError;
 use selvedge_gossip::crypto::{Crypto, Identity};
 use selvedge_gossip::event::{
     ArrivedBlock, DialOutcome, DialPurpose, Event, FrameClass as GossipClass,
@@ -12,9 +13,11 @@ use selvedge_gossip::event::{
 use selvedge_gossip::types::{ChannelId, Endpoint, Peer};
 use selvedge_transport::gossip::{FrameClass, GossipTransport, PeerAddress};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
 
 use super::PeerBlock;
 use crate::channel::Channel;
+use crate::logging::LogLimit;
 
 /// Blocks that are being verified at a time.
 const VERIFICATIONS: usize = 64;
@@ -30,22 +33,25 @@ pub struct Errands {
     transport: GossipTransport,
     crypto: Arc<dyn Crypto>,
     events: mpsc::Sender<Event<PeerBlock>>,
+    tasks: TaskTracker,
     verifications: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     dials: Arc<Semaphore>,
 }
 
 impl Errands {
-    /// `events` gets the results.
+    /// `events` gets the results. Errands run as `tasks` and end soon after their receiver has gone.
     pub fn new(
         transport: GossipTransport,
         crypto: Arc<dyn Crypto>,
         events: mpsc::Sender<Event<PeerBlock>>,
+        tasks: TaskTracker,
     ) -> Self {
         Self {
             transport,
             crypto,
             events,
+            tasks,
             verifications: Arc::new(Semaphore::new(VERIFICATIONS)),
             reads: Arc::new(Semaphore::new(READS)),
             dials: Arc::new(Semaphore::new(DIALS)),
@@ -56,11 +62,11 @@ impl Errands {
     pub fn dial(&self, endpoint: Endpoint, purpose: DialPurpose) {
         let (transport, crypto) = (self.transport.clone(), self.crypto.clone());
         let (events, dials) = (self.events.clone(), self.dials.clone());
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let permit = dials.try_acquire_owned();
             let outcome = match (&permit, &purpose) {
                 (Err(_), _) => DialOutcome::Failed,
-                (Ok(_), DialPurpose::Identify) => identify(&transport, &*crypto, &endpoint).await,
+                (Ok(_), DialPurpose::Identify) => identify(&transport, crypto, &endpoint).await,
                 (Ok(_), DialPurpose::Ping(peer)) => {
                     match transport.probe(endpoint.as_str(), Some(peer.0)).await {
                         Ok(_) => DialOutcome::Answered,
@@ -86,9 +92,8 @@ impl Errands {
             return self.refuse(id, block);
         };
         let (verifier, events) = (channel.verifier(), self.events.clone());
-        tokio::task::spawn_blocking(move || {
+        self.tasks.spawn_blocking(move || {
             let verified = verifier.verify_expecting(block.bytes.clone(), block.number);
-            drop(permit);
             let event = match verified {
                 Ok(verified) => Event::BlockVerified {
                     channel: id,
@@ -96,10 +101,7 @@ impl Errands {
                     arrived: block,
                 },
                 Err(reason) => {
-                    tracing::warn!(
-                        target: "gossip.state", peer = %block.from,
-                        "Received a block that does not pass verification: {reason}"
-                    );
+                    log_refused_block(&block, &reason);
                     Event::BlockRefused {
                         channel: id,
                         arrived: block,
@@ -107,15 +109,13 @@ impl Errands {
                 }
             };
             let _ = events.blocking_send(event);
+            drop(permit);
         });
     }
 
     /// Reports a block as refused that cannot be verified now.
     pub fn refuse(&self, channel: ChannelId, arrived: ArrivedBlock) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let _ = events.send(Event::BlockRefused { channel, arrived }).await;
-        });
+        self.tell(Event::BlockRefused { channel, arrived });
     }
 
     /// Reads blocks `start..=end` for another peer, as far as the ledger has them and they fit into one
@@ -129,42 +129,66 @@ impl Errands {
         start: u64,
         end: u64,
     ) {
+        let answer = move |blocks| Event::BlocksRead {
+            channel: id,
+            to,
+            nonce,
+            start,
+            blocks,
+        };
+        let Ok(permit) = self.reads.clone().try_acquire_owned() else {
+            return self.tell(answer(Vec::new()));
+        };
         let (ledger, events) = (channel.ledger().clone(), self.events.clone());
-        let permit = self.reads.clone().try_acquire_owned();
-        tokio::task::spawn_blocking(move || {
-            let blocks = match permit {
-                Ok(_permit) => read_blocks(&ledger, start, end),
-                Err(_) => Vec::new(),
-            };
-            let _ = events.blocking_send(Event::BlocksRead {
-                channel: id,
-                to,
-                nonce,
-                start,
-                blocks,
-            });
+        self.tasks.spawn_blocking(move || {
+            let blocks = read_blocks(&ledger, start, end);
+            let _ = events.blocking_send(answer(blocks));
+            drop(permit);
         });
     }
 
-    /// Holds an identity against the rules in force now.
-    pub fn revalidate(&self, identity: Identity) {
-        if self.crypto.validate(identity.serialized()).is_ok() {
-            return;
-        }
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let _ = events.send(Event::IdentityRevoked(identity.pki_id())).await;
+    /// Holds identities against the rules in force now. There may be thousands.
+    pub fn revalidate(&self, identities: Vec<Identity>) {
+        let (crypto, events) = (self.crypto.clone(), self.events.clone());
+        self.tasks.spawn_blocking(move || {
+            for identity in identities {
+                if crypto.validate(identity.serialized()).is_ok() {
+                    continue;
+                }
+                let event = Event::IdentityRevoked(identity.pki_id());
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
         });
+    }
+
+    /// Puts an event behind those that wait.
+    pub fn tell(&self, event: Event<PeerBlock>) {
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let _ = events.send(event).await;
+        });
+    }
+}
+
+fn log_refused_block(block: &ArrivedBlock, reason: &BlockError) {
+    static REFUSED: LogLimit = LogLimit::every_seconds(5);
+    if let Some(suppressed) = REFUSED.pass() {
+        tracing::warn!(
+            target: "gossip.state", peer = %block.from, suppressed,
+            "Received a block that does not pass verification: {reason}"
+        );
     }
 }
 
 async fn identify(
     transport: &GossipTransport,
-    crypto: &dyn Crypto,
+    crypto: Arc<dyn Crypto>,
     endpoint: &Endpoint,
 ) -> DialOutcome {
     match transport.probe(endpoint.as_str(), None).await {
-        Ok(info) => match Identity::check(&info.identity, crypto) {
+        Ok(info) => match Identity::check(&info.identity, &*crypto) {
             Ok(identity) => DialOutcome::Identified(identity),
             Err(_) => DialOutcome::Failed,
         },

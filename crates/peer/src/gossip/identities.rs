@@ -8,6 +8,10 @@ use selvedge_gossip::crypto::{Identity, IdentitySource};
 use selvedge_gossip::types::PkiId;
 
 /// A copy of the core's identity store, kept level by its actions. Cheap to clone.
+///
+/// Who has just connected is entered before the core knows of it, since messages follow at once. If the
+/// core does not take the identity, the driver removes it again, so the table is as bounded as the
+/// core's store.
 #[derive(Clone, Default)]
 pub struct IdentityTable(Arc<RwLock<HashMap<PkiId, Identity>>>);
 

@@ -1,5 +1,8 @@
 //! From what the transport reports to events of the core: decoding and verification of messages, on
-//! several tasks, in order for each peer.
+//! several threads, in order for each peer.
+//!
+//! Signatures take most of the time, so the workers are threads of their own: a flood of messages must
+//! not hold up the tasks that serve clients and other peers.
 
 use std::sync::Arc;
 
@@ -11,6 +14,7 @@ use selvedge_gossip::types::{Endpoint, PkiId};
 use selvedge_transport::gossip::{DisconnectReason, GossipEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{IdentityTable, PeerBlock};
 use crate::metrics::Metrics;
@@ -36,9 +40,22 @@ impl Inbound {
         workers: usize,
         stop: CancellationToken,
     ) {
+        let threads = TaskTracker::new();
         let workers: Vec<_> = (0..workers.max(1))
-            .map(|_| self.clone().start_worker())
+            .map(|_| self.clone().start_worker(&threads))
             .collect();
+        self.dispatch(&mut transport, &workers, &stop).await;
+        drop((workers, transport));
+        threads.close();
+        threads.wait().await;
+    }
+
+    async fn dispatch(
+        &self,
+        transport: &mut mpsc::Receiver<GossipEvent>,
+        workers: &[mpsc::Sender<GossipEvent>],
+        stop: &CancellationToken,
+    ) {
         while let Some(Some(event)) = stop.run_until_cancelled(transport.recv()).await {
             let peer = match &event {
                 GossipEvent::Connected(info) => info.pki_id,
@@ -48,7 +65,7 @@ impl Inbound {
             };
             let index = peer.last().map_or(0, |byte| usize::from(*byte)) % workers.len();
             let Some(worker) = workers.get(index) else {
-                continue;
+                return;
             };
             if worker.send(event).await.is_err() {
                 return;
@@ -56,14 +73,14 @@ impl Inbound {
         }
     }
 
-    fn start_worker(self) -> mpsc::Sender<GossipEvent> {
+    fn start_worker(self, threads: &TaskTracker) -> mpsc::Sender<GossipEvent> {
         let (sender, mut receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
-            while let Some(event) = receiver.recv().await {
+        threads.spawn_blocking(move || {
+            while let Some(event) = receiver.blocking_recv() {
                 let Some(event) = self.translate(event) else {
                     continue;
                 };
-                if self.events.send(event).await.is_err() {
+                if self.events.blocking_send(event).is_err() {
                     return;
                 }
             }
@@ -74,7 +91,18 @@ impl Inbound {
     fn translate(&self, event: GossipEvent) -> Option<Event<PeerBlock>> {
         match event {
             GossipEvent::Connected(info) => {
-                let identity = Identity::check(&info.identity, &*self.crypto).ok()?;
+                let identity = match Identity::check(&info.identity, &*self.crypto) {
+                    Ok(identity) => identity,
+                    Err(refusal) => {
+                        // It passed the handshake a moment ago: the configuration has changed since.
+                        self.metrics.gossip().dropped("identity_refused").inc();
+                        tracing::warn!(
+                            target: "gossip.comm", peer = %info.address,
+                            "the identity of a peer is no longer valid: {refusal}"
+                        );
+                        return None;
+                    }
+                };
                 // Messages follow at once and are verified before the core has answered.
                 self.identities.insert(identity.clone());
                 let endpoint = info.endpoint.as_deref().map(Endpoint::from);

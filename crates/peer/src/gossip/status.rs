@@ -1,6 +1,9 @@
 //! What gossip knows and has counted, for operators.
 
+use std::time::SystemTime;
+
 use selvedge_gossip::counters::{Counters, DropReason};
+use selvedge_gossip::membership::Member;
 use selvedge_gossip::node::Gossip;
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
 use selvedge_transport::gossip::GossipTransport;
@@ -12,6 +15,8 @@ use super::PeerBlock;
 pub struct GossipStatus {
     /// Peers that are alive, this one not included.
     pub peers: Vec<PeerStatus>,
+    /// Peers that are taken for dead and not yet forgotten.
+    pub dead: Vec<PeerStatus>,
     /// Channels and what is buffered in them.
     pub channels: Vec<ChannelStatus>,
     /// Counters of the core.
@@ -33,6 +38,8 @@ pub struct PeerStatus {
     pub endpoint: Endpoint,
     /// Its organisation, if its identity is known.
     pub org: Option<OrgId>,
+    /// When its last alive message came.
+    pub last_seen: SystemTime,
 }
 
 /// A channel.
@@ -56,11 +63,15 @@ impl GossipStatus {
 /// Looks at the core. Costs a copy of the membership.
 pub(super) fn of(core: &Gossip<PeerBlock>, transport: &GossipTransport) -> GossipStatus {
     let view = core.members();
-    let peers = view.alive().map(|member| PeerStatus {
+    let now = SystemTime::now();
+    let peer = |member: &Member| PeerStatus {
         pki_id: member.pki_id(),
         endpoint: member.preferred_endpoint().clone(),
         org: core.identities().org(&member.pki_id()).cloned(),
-    });
+        last_seen: now
+            .checked_sub(member.last_seen().elapsed())
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+    };
     let channels = core.channels().iter().map(|channel| ChannelStatus {
         channel: channel.id().clone(),
         buffered: channel.buffered_blocks(),
@@ -71,7 +82,8 @@ pub(super) fn of(core: &Gossip<PeerBlock>, transport: &GossipTransport) -> Gossi
     });
     let metrics = transport.metrics();
     GossipStatus {
-        peers: peers.collect(),
+        peers: view.alive().map(peer).collect(),
+        dead: view.dead().map(peer).collect(),
         channels: channels.collect(),
         counters: core.counters().clone(),
         bytes_sent: metrics.bytes_sent(),

@@ -1,5 +1,7 @@
 //! The metrics that each channel has.
 
+use std::time::Duration;
+
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
 
 use selvedge_gossip::event::Arrival;
@@ -39,7 +41,7 @@ pub(super) struct ChannelFamilies {
     state_db_time: HistogramVec,
     transaction_count: IntCounterVec,
     blocks_received: IntCounterVec,
-    duplicate_blocks: IntCounterVec,
+    ordering_unreachable: GaugeVec,
     block_delay: HistogramVec,
 }
 
@@ -100,14 +102,14 @@ impl ChannelFamilies {
                 "New blocks, by the way on which they arrived.",
                 &["channel", "arrival"],
             )?,
-            duplicate_blocks: group.counters(
-                "selvedge_duplicate_blocks_total",
-                "Blocks that arrived and were there already.",
+            ordering_unreachable: group.gauges(
+                "selvedge_ordering_service_unreachable_seconds",
+                "For how long a leading peer has not reached an ordering node; 0 while it does.",
                 &CHANNEL,
             )?,
             block_delay: group.histograms(
                 "selvedge_block_delay_seconds",
-                "Time from the newest transaction timestamp in a block to its commit here.",
+                "Time from the timestamp of the last transaction in a block to its commit here.",
                 &CHANNEL,
             )?,
         })
@@ -131,7 +133,7 @@ impl ChannelFamilies {
                 self.blocks_received
                     .with_label_values(&[channel_id, arrival_name(arrival)])
             }),
-            duplicate_blocks: self.duplicate_blocks.with_label_values(&channel),
+            ordering_unreachable: self.ordering_unreachable.clone(),
             block_delay: self.block_delay.with_label_values(&channel),
         }
     }
@@ -148,6 +150,8 @@ pub struct ChannelMetrics {
     payload_buffer_size: Gauge,
     transaction_count: IntCounterVec,
     blocks_received: [IntCounter; 4],
+    /// Of all channels: a peer that does not lead has none.
+    ordering_unreachable: GaugeVec,
     /// `gossip_state_commit_duration`, seconds: from the ordered buffer to the end of the commit.
     pub state_commit_duration: Histogram,
     /// `ledger_block_processing_time`, seconds: validation of reads and writes.
@@ -156,8 +160,6 @@ pub struct ChannelMetrics {
     pub block_storage_time: Histogram,
     /// `ledger_statedb_commit_time`, seconds.
     pub state_db_time: Histogram,
-    /// `selvedge_duplicate_blocks_total`.
-    pub duplicate_blocks: IntCounter,
     /// `selvedge_block_delay_seconds`.
     pub block_delay: Histogram,
 }
@@ -183,6 +185,13 @@ impl ChannelMetrics {
     /// `gossip_payload_buffer_size`: blocks that wait for their turn.
     pub fn set_payload_buffer_size(&self, blocks: usize) {
         set_count(&self.payload_buffer_size, blocks as u64);
+    }
+
+    /// `selvedge_ordering_service_unreachable_seconds`.
+    pub fn set_ordering_unreachable(&self, time: Duration) {
+        self.ordering_unreachable
+            .with_label_values(&[&self.channel_id])
+            .set(time.as_secs_f64());
     }
 
     /// `selvedge_blocks_received_total`.

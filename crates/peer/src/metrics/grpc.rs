@@ -68,6 +68,10 @@ pub struct GrpcMetrics {
     pub connections_opened: IntCounter,
     /// `grpc_comm_conn_closed`.
     pub connections_closed: IntCounter,
+    /// `selvedge_grpc_connections_refused_total`.
+    pub connections_refused: IntCounter,
+    /// `selvedge_grpc_tls_handshakes_failed_total`.
+    pub handshakes_failed: IntCounter,
     methods: Arc<HashMap<String, Method>>,
 }
 
@@ -106,6 +110,14 @@ impl GrpcMetrics {
             connections_closed: group.counter(
                 "grpc_comm_conn_closed",
                 "gRPC connections closed. Open minus closed is the active number of connections.",
+            )?,
+            connections_refused: group.counter(
+                "selvedge_grpc_connections_refused_total",
+                "Connections that were closed at once because there were too many.",
+            )?,
+            handshakes_failed: group.counter(
+                "selvedge_grpc_tls_handshakes_failed_total",
+                "TLS handshakes of clients and other peers that failed or took too long.",
             )?,
             methods: Arc::new(methods.collect()),
         })

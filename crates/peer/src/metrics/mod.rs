@@ -17,8 +17,9 @@ mod grpc;
 mod services;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Registry, TextEncoder};
 
@@ -46,10 +47,15 @@ impl std::fmt::Debug for Metrics {
 }
 
 type Update = Arc<dyn Fn(&Metrics) + Send + Sync>;
+type Question = Arc<dyn Fn(Metrics) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// How long those who know more may take for their answers before metrics are served without.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Inner {
     registry: Registry,
     updates: Mutex<Vec<Update>>,
+    questions: Mutex<Vec<Question>>,
     log_entries: IntCounterVec,
     gossip: GossipMetrics,
     deliver: DeliverMetrics,
@@ -89,6 +95,7 @@ impl Metrics {
                 &["level"],
             )?,
             updates: Mutex::default(),
+            questions: Mutex::default(),
             registry,
         };
         inner.registry.register(Box::new(
@@ -160,6 +167,26 @@ impl Metrics {
             .set(seconds);
     }
 
+    /// Calls `ask` each time before the metrics are served, and waits a moment for its end: for what
+    /// another task must be asked. The future must not hold on to the metrics.
+    pub fn before_serving(
+        &self,
+        ask: impl Fn(Self) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        self.0.questions.lock().push(Arc::new(ask));
+    }
+
+    /// As [`Self::encode`], after the questions of [`Self::before_serving`]. Takes two seconds at most
+    /// besides.
+    pub async fn serve(&self) -> Result<String, MetricsError> {
+        let questions = self.0.questions.lock().clone();
+        let answers = join_all(questions.iter().map(|ask| ask(self.clone())));
+        if tokio::time::timeout(PATIENCE, answers).await.is_err() {
+            tracing::warn!(target: "metrics", "some metrics are not up to date: gossip is busy");
+        }
+        self.encode()
+    }
+
     /// Everything in Prometheus' text format.
     pub fn encode(&self) -> Result<String, MetricsError> {
         let updates = self.0.updates.lock().clone();
@@ -187,6 +214,8 @@ pub struct GossipMetrics {
     pub messages_received: IntCounter,
     /// Messages dropped because the queue of a peer was full.
     pub overflow_count: IntCounter,
+    /// Blocks that arrived and were there already.
+    pub duplicate_blocks: IntCounter,
     bytes_sent: IntCounterVec,
     bytes_received: IntCounterVec,
     dropped: IntCounterVec,
@@ -204,6 +233,10 @@ impl GossipMetrics {
             overflow_count: group.counter(
                 "gossip_comm_overflow_count",
                 "Number of outgoing queue buffer overflows",
+            )?,
+            duplicate_blocks: group.counter(
+                "selvedge_duplicate_blocks_total",
+                "Blocks that arrived and were there already.",
             )?,
             bytes_sent: group.counters(
                 "selvedge_gossip_bytes_sent_total",

@@ -144,7 +144,7 @@ async fn metrics(State(operations): State<Operations>) -> Response {
     let Some(metrics) = &operations.metrics else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match metrics.encode() {
+    match metrics.serve().await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(target: "operations.runner", %error, "metrics cannot be printed");

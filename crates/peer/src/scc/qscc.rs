@@ -59,7 +59,7 @@ fn chain_info(channel: &Channel, _: &Bytes) -> Response {
 }
 
 fn block_by_number(channel: &Channel, argument: &Bytes) -> Response {
-    let number = match text(argument).parse::<u64>() {
+    let number = match parse_number(&text(argument)) {
         Ok(number) => number,
         Err(reason) => return error(format!("Failed to parse block number with error {reason}")),
     };
@@ -79,6 +79,15 @@ fn block_by_number(channel: &Channel, argument: &Bytes) -> Response {
         Ok(None) => failed(&format_args!("no such block number [{number}] in index")),
         Err(reason) => failed(&reason),
     }
+}
+
+/// A decimal number as Go's `strconv.ParseUint` reads it, with its errors.
+fn parse_number(text: &str) -> Result<u64, String> {
+    let failed = |reason| format!("strconv.ParseUint: parsing {text:?}: {reason}");
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(failed("invalid syntax"));
+    }
+    text.parse().map_err(|_| failed("value out of range"))
 }
 
 fn block_by_hash(channel: &Channel, hash: &Bytes) -> Response {

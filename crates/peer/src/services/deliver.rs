@@ -17,7 +17,7 @@ use selvedge_protos::common::{
     Block, ChannelHeader, Envelope, Payload, SignatureHeader, Status as Code,
 };
 use selvedge_protos::orderer::seek_info::{SeekBehavior, SeekContentType};
-use selvedge_protos::orderer::{SeekInfo, SeekPosition, seek_position};
+use selvedge_protos::orderer::{SeekInfo, seek_position};
 use selvedge_protos::protos::DeliverResponse;
 use selvedge_protos::protos::deliver_response::Type;
 use selvedge_transport::TlsPeer;
@@ -25,6 +25,7 @@ use selvedge_transport::services::protos::deliver_server::Deliver;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{filtered, permits, too_many};
@@ -43,6 +44,7 @@ pub struct DeliverService {
     metrics: Metrics,
     options: DeliverOptions,
     permits: Arc<Semaphore>,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -58,12 +60,13 @@ pub struct DeliverOptions {
 }
 
 impl DeliverService {
-    /// A service over the peer's channels. Streams end when `stop` is cancelled.
+    /// A service over the peer's channels. Streams run as `tasks` and end when `stop` is cancelled.
     pub fn new(
         channels: Channels,
         access: AccessControl,
         metrics: Metrics,
         options: DeliverOptions,
+        tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(permits(options.concurrency)));
@@ -73,6 +76,7 @@ impl DeliverService {
             metrics,
             options,
             permits,
+            tasks,
             stop,
         }
     }
@@ -96,13 +100,20 @@ impl DeliverService {
             tls_hash,
             replies,
         };
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permit;
-            session.service.metrics.deliver().streams_opened.inc();
-            let stop = session.service.stop.clone();
-            stop.run_until_cancelled(session.run(request.into_inner()))
-                .await;
-            session.service.metrics.deliver().streams_closed.inc();
+            let Session {
+                service, replies, ..
+            } = &session;
+            service.metrics.deliver().streams_opened.inc();
+            let served = service
+                .stop
+                .run_until_cancelled(session.run(request.into_inner()));
+            if served.await.is_none() {
+                // A client that is slow as well finds the end of the stream.
+                let _ = replies.try_send(Err(Status::unavailable("the peer is stopping")));
+            }
+            service.metrics.deliver().streams_closed.inc();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -268,13 +279,7 @@ impl Session {
         let mut guard = Guard::new(self, channel, seek);
         guard.check()?;
         let ledger = channel.ledger();
-        let newest = ledger.height().saturating_sub(1);
-        let mut number = seek.first(newest).map_err(bad_request)?;
-        let last = seek.last(number, newest).map_err(bad_request)?;
-        // As in Fabric, a start beyond the next block to come is not waited for.
-        if number > newest.saturating_add(1) {
-            return Err(End::Status(Code::NotFound));
-        }
+        let (mut number, last) = range(&seek.info, ledger.height()).map_err(End::Status)?;
         let fail_if_not_ready = seek.info.behavior == SeekBehavior::FailIfNotReady as i32;
         let deliver = self.service.metrics.deliver();
         let sent =
@@ -294,7 +299,7 @@ impl Session {
                     () = self.replies.closed() => return Err(End::Gone),
                 }
             }
-            let block = read(channel, number).await?;
+            let block = self.read(channel, number).await?;
             guard.check()?;
             self.send_block(block, seek).await?;
             sent.inc();
@@ -329,6 +334,21 @@ impl Session {
             },
         };
         self.send(reply).await
+    }
+
+    async fn read(&self, channel: &Channel, number: u64) -> Result<Bytes, End> {
+        let ledger = channel.ledger().clone();
+        let tasks = &self.service.tasks;
+        let block = tasks.spawn_blocking(move || ledger.block_bytes(number));
+        match block.await {
+            Ok(Ok(Some(block))) => Ok(block),
+            Ok(Ok(None)) => Err(End::Status(Code::NotFound)),
+            Ok(Err(reason)) => {
+                tracing::error!(target: "common.deliver", %reason, "Error reading from channel");
+                Err(End::Status(Code::InternalServerError))
+            }
+            Err(_) => Err(End::Status(Code::InternalServerError)),
+        }
     }
 
     async fn send(&self, reply: Type) -> Result<(), Gone> {
@@ -366,32 +386,6 @@ impl SeekRequest {
         })
     }
 
-    fn first(&self, newest: u64) -> Result<u64, String> {
-        match position(&self.info.start)? {
-            seek_position::Type::Newest(_) => Ok(newest),
-            seek_position::Type::NextCommit(_) => Ok(newest.saturating_add(1)),
-            seek_position::Type::Oldest(_) => Ok(0),
-            seek_position::Type::Specified(specified) => Ok(specified.number),
-        }
-    }
-
-    fn last(&self, first: u64, newest: u64) -> Result<u64, String> {
-        match position(&self.info.stop)? {
-            seek_position::Type::Oldest(_) => Ok(first),
-            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_)
-                if self.info.start == self.info.stop =>
-            {
-                Ok(first)
-            }
-            seek_position::Type::Newest(_) | seek_position::Type::NextCommit(_) => Ok(newest),
-            seek_position::Type::Specified(specified) if specified.number < first => Err(format!(
-                "start number {first} greater than stop number {}",
-                specified.number
-            )),
-            seek_position::Type::Specified(specified) => Ok(specified.number),
-        }
-    }
-
     /// Attestations carry no data, unless the block configures the channel.
     fn shape(&self, block: Block) -> Block {
         let attestation = self.info.content_type == SeekContentType::HeaderWithSig as i32;
@@ -406,11 +400,34 @@ impl SeekRequest {
     }
 }
 
-fn position(position: &Option<SeekPosition>) -> Result<&seek_position::Type, String> {
-    let kind = position
-        .as_ref()
-        .and_then(|position| position.r#type.as_ref());
-    kind.ok_or_else(|| "seekInfo message with missing start or stop".to_owned())
+/// The first block to send and the last, of a ledger with `height` blocks (Fabric: common/deliver,
+/// `deliverBlocks`, and the iterator of the block ledger).
+fn range(info: &SeekInfo, height: u64) -> Result<(u64, u64), Code> {
+    use seek_position::Type;
+    let (Some(start), Some(stop)) = (&info.start, &info.stop) else {
+        return Err(Code::BadRequest);
+    };
+    let newest = height.saturating_sub(1);
+    let first = match &start.r#type {
+        Some(Type::Oldest(_)) => 0,
+        Some(Type::Newest(_)) => newest,
+        Some(Type::NextCommit(_)) => height,
+        // A start beyond the next block to come is not waited for.
+        Some(Type::Specified(specified)) if specified.number <= height => specified.number,
+        Some(Type::Specified(_)) | None => return Err(Code::NotFound),
+    };
+    let last = match &stop.r#type {
+        Some(Type::Oldest(_)) => first,
+        Some(Type::Newest(_)) if start == stop => first,
+        Some(Type::Newest(_)) => newest,
+        Some(Type::Specified(specified)) if specified.number < first => {
+            return Err(Code::BadRequest);
+        }
+        Some(Type::Specified(specified)) => specified.number,
+        // Fabric does not look at these: the stop is block 0, which is never if the start is later.
+        Some(Type::NextCommit(_)) | None => 0,
+    };
+    Ok((first, last))
 }
 
 fn is_config(block: &Block) -> bool {
@@ -470,21 +487,10 @@ impl<'a> Guard<'a> {
     }
 }
 
-async fn read(channel: &Channel, number: u64) -> Result<Bytes, End> {
-    let ledger = channel.ledger().clone();
-    let block = tokio::task::spawn_blocking(move || ledger.block_bytes(number)).await;
-    match block {
-        Ok(Ok(Some(block))) => Ok(block),
-        Ok(Ok(None)) => Err(End::Status(Code::NotFound)),
-        Ok(Err(reason)) => {
-            tracing::error!(target: "common.deliver", %reason, "Error reading from channel");
-            Err(End::Status(Code::InternalServerError))
-        }
-        Err(_) => Err(End::Gone),
-    }
-}
-
 fn bad_request(reason: String) -> End {
     tracing::warn!(target: "common.deliver", "bad deliver request: {reason}");
     End::Status(Code::BadRequest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use selvedge_msp::{Msp, SigningIdentity};
 use selvedge_protos::Message;
@@ -15,11 +15,12 @@ use selvedge_protos::protos::{
 };
 use selvedge_transport::services::protos::endorser_server::Endorser;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Status};
 
-use super::proposal::{ProposalError, UnpackedProposal};
-use super::{permits, too_many};
-use crate::access::AccessControl;
+use super::proposal::UnpackedProposal;
+use super::{filters, permits, too_many};
+use crate::access::{AccessControl, ChannelResource};
 use crate::channel::{Channel, Channels};
 use crate::metrics::Metrics;
 use crate::scc::{self, Context, cscc, qscc};
@@ -29,12 +30,28 @@ const ERROR_THRESHOLD: i32 = 400;
 /// A status from which on it is a failure (shim: `ERROR`).
 const ERROR: i32 = 500;
 
+/// Fabric's; proposals to them need not come from a channel's writers.
+const SYSTEM_CHAINCODES: [&str; 4] = ["_lifecycle", "lscc", cscc::NAME, qscc::NAME];
+
+/// Settings of the service.
+#[derive(Debug, Clone, Default)]
+pub struct EndorserOptions {
+    /// Proposals that are processed at the same time (peer.limits.concurrency.endorserService); more
+    /// are refused. `None` is no limit.
+    pub concurrency: Option<NonZeroUsize>,
+    /// Whether creators with an expired certificate are refused (`ExpirationCheck` among
+    /// peer.handlers.authFilters).
+    pub check_expiration: bool,
+    /// How far a proposal's time may be from ours (`TimeWindowCheck` among them).
+    pub time_window: Option<Duration>,
+}
+
 /// The endorser service.
 #[derive(Clone)]
 pub struct EndorserService {
     inner: Arc<Inner>,
     permits: Arc<Semaphore>,
-    limit: Option<NonZeroUsize>,
+    tasks: TaskTracker,
 }
 
 struct Inner {
@@ -43,17 +60,19 @@ struct Inner {
     channels: Channels,
     access: AccessControl,
     metrics: Metrics,
+    options: EndorserOptions,
 }
 
 impl EndorserService {
-    /// `limit` is the number of proposals that are processed at the same time
-    /// (peer.limits.concurrency.endorserService); more are refused, as in Fabric.
+    /// `local_msp` is the MSP of the peer's own organisation, `signer` the peer itself. Proposals are
+    /// processed as `tasks`.
     pub fn new(
         local_msp: Msp,
         signer: SigningIdentity,
         channels: Channels,
         metrics: Metrics,
-        limit: Option<NonZeroUsize>,
+        options: EndorserOptions,
+        tasks: TaskTracker,
     ) -> Self {
         let access = AccessControl::new(local_msp.clone());
         let inner = Arc::new(Inner {
@@ -62,11 +81,12 @@ impl EndorserService {
             channels,
             access,
             metrics,
+            options,
         });
         Self {
+            permits: Arc::new(Semaphore::new(permits(inner.options.concurrency))),
             inner,
-            permits: Arc::new(Semaphore::new(permits(limit))),
-            limit,
+            tasks,
         }
     }
 }
@@ -78,11 +98,12 @@ impl Endorser for EndorserService {
         request: Request<SignedProposal>,
     ) -> Result<tonic::Response<ProposalResponse>, Status> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            return Err(too_many("/protos.Endorser", self.limit));
+            let limit = self.inner.options.concurrency;
+            return Err(too_many("/protos.Endorser", limit));
         };
         let inner = self.inner.clone();
         let signed = request.into_inner();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.tasks.spawn_blocking(move || {
             let _permit = permit;
             inner.process(&signed)
         });
@@ -97,6 +118,7 @@ impl Inner {
     /// Faults of the proposal itself are errors of the call; faults in processing it are answers
     /// with status 500.
     fn process(&self, signed: &SignedProposal) -> Result<ProposalResponse, String> {
+        self.filter(signed)?;
         self.metrics.endorser().proposals_received.inc();
         let started = std::time::Instant::now();
         let proposal = UnpackedProposal::open(signed).map_err(|reason| {
@@ -121,7 +143,7 @@ impl Inner {
         if success {
             self.metrics.endorser().successful_proposals.inc();
         }
-        if matches!(proposal.chaincode.as_str(), cscc::NAME | qscc::NAME) {
+        if is_known(&proposal.chaincode) {
             let seconds = started.elapsed().as_secs_f64();
             let endorser = self.metrics.endorser();
             endorser.proposal_done(proposal.channel_id(), &proposal.chaincode, success, seconds);
@@ -129,8 +151,23 @@ impl Inner {
         Ok(answer)
     }
 
+    fn filter(&self, signed: &SignedProposal) -> Result<(), String> {
+        if self.options.check_expiration {
+            filters::check_expiration(signed).map_err(|error| error.to_string())?;
+        }
+        if let Some(window) = self.options.time_window {
+            filters::check_time_window(signed, window, SystemTime::now())
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
     fn check(&self, proposal: &UnpackedProposal, channel: Option<&Channel>) -> Result<(), String> {
-        self.check_creator(proposal, channel).map_err(|reason| {
+        let checked = match channel {
+            None => proposal.validate(&self.local_msp),
+            Some(channel) => proposal.validate(&**channel.config().msps()),
+        };
+        checked.map_err(|reason| {
             self.metrics.endorser().proposal_validation_failures.inc();
             tracing::warn!(target: "endorser", %reason, "Failed to preProcess proposal");
             format!("error validating proposal: {reason}")
@@ -144,36 +181,22 @@ impl Inner {
             .transaction_status(id)
             .map_err(|error| error.to_string())?;
         if known.is_some() {
+            if is_known(&proposal.chaincode) {
+                let endorser = self.metrics.endorser();
+                endorser.duplicate_transaction(channel.id(), &proposal.chaincode);
+            }
             let creator = hex::encode(&proposal.signature_header.creator);
             return Err(format!(
                 "duplicate transaction found [{id}]. Creator [{creator}]"
             ));
         }
-        Ok(())
-    }
-
-    fn check_creator(
-        &self,
-        proposal: &UnpackedProposal,
-        channel: Option<&Channel>,
-    ) -> Result<(), CreatorError> {
-        match channel {
-            None => proposal.validate(&self.local_msp)?,
-            Some(channel) => proposal.validate(&**channel.config().msps())?,
+        if SYSTEM_CHAINCODES.contains(&proposal.chaincode.as_str()) {
+            // They check for themselves.
+            return Ok(());
         }
-        let identity = match channel {
-            None => self
-                .local_msp
-                .deserialize(&proposal.signature_header.creator),
-            Some(channel) => channel
-                .config()
-                .msps()
-                .deserialize(&proposal.signature_header.creator),
-        };
-        match identity {
-            Ok(identity) if identity.expires_at() < SystemTime::now() => Err(CreatorError::Expired),
-            _ => Ok(()),
-        }
+        self.access
+            .check_channel(ChannelResource::PROPOSE, channel, &proposal.signed)
+            .map_err(|refusal| refusal.to_string())
     }
 
     fn call(&self, proposal: &UnpackedProposal) -> Result<Response, String> {
@@ -220,6 +243,10 @@ impl Inner {
             });
         }
         if proposal.channel_id().is_empty() || response.status >= ERROR_THRESHOLD {
+            if !proposal.channel_id().is_empty() {
+                let endorser = self.metrics.endorser();
+                endorser.endorsement_failure(proposal.channel_id(), &proposal.chaincode, true);
+            }
             return Ok(ProposalResponse {
                 response: Some(response),
                 ..Default::default()
@@ -242,15 +269,6 @@ impl Inner {
             ..Default::default()
         })
     }
-}
-
-/// Why a creator may not propose.
-#[derive(Debug, thiserror::Error)]
-enum CreatorError {
-    #[error(transparent)]
-    Proposal(#[from] ProposalError),
-    #[error("proposal client identity expired")]
-    Expired,
 }
 
 fn response_payload(proposal: &UnpackedProposal, response: &Response) -> Vec<u8> {
@@ -277,3 +295,11 @@ fn failed(message: String) -> ProposalResponse {
         ..Default::default()
     }
 }
+
+/// Whether a chaincode is answered here. Others are named by clients, so no metric may have their names.
+fn is_known(chaincode: &str) -> bool {
+    matches!(chaincode, cscc::NAME | qscc::NAME)
+}
+
+#[cfg(test)]
+mod tests;

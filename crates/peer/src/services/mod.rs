@@ -3,6 +3,7 @@
 pub mod deliver;
 pub mod endorser;
 mod filtered;
+pub mod filters;
 pub mod proposal;
 
 use std::num::NonZeroUsize;

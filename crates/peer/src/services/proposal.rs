@@ -34,7 +34,7 @@ pub enum ProposalError {
     #[error("chaincode input did not contain any input")]
     NoInput,
     /// Its type is none that a client proposes.
-    #[error("invalid header type {0}")]
+    #[error("invalid header type {}", header_type_name(*.0))]
     HeaderType(i32),
     /// Its epoch is not 0.
     #[error("epoch is non-zero")]
@@ -232,6 +232,14 @@ impl CreatorLookup for &selvedge_msp::MspManager {
 
     fn validate(&self, identity: &Identity) -> Result<(), selvedge_msp::MspError> {
         selvedge_msp::MspManager::validate(self, identity)
+    }
+}
+
+/// As Go prints it: by its name, or as a number if it has none.
+fn header_type_name(kind: i32) -> String {
+    match HeaderType::try_from(kind) {
+        Ok(known) => known.as_str_name().to_owned(),
+        Err(_) => kind.to_string(),
     }
 }
 

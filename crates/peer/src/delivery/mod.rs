@@ -4,24 +4,28 @@
 //! gossip core, which puts it in order with what comes by other ways and, where block gossip is on,
 //! passes it on (Fabric: core/deliverservice, `GossipBlockHandler`).
 
+mod verifier;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use selvedge_channel::{BlockRef, VerifiedBlock};
+use selvedge_channel::VerifiedBlock;
 use selvedge_gossip::event::Event;
 use selvedge_gossip::types::ChannelId;
 use selvedge_msp::SigningIdentity;
 use selvedge_orderer_client::{
-    AddressOverride, BlockFetcher, ChannelVerifier, FetchOptions, FetchStatus, Mode,
-    OrdererAddresses,
+    AddressOverride, BlockFetcher, FetchOptions, FetchStatus, Mode, OrdererAddresses,
 };
 use selvedge_transport::{ConnectOptions, TlsIdentity};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::channel::Channel;
 use crate::config::{DeliveryPolicy, PeerConfig};
 use crate::gossip::PeerBlock;
+use crate::health::ChannelHealth;
 use crate::tls::{TlsSetupError, read_roots};
+use verifier::DeliveryVerifier;
 
 /// How the peer reaches ordering nodes, for all channels.
 pub struct Delivery {
@@ -33,11 +37,17 @@ pub struct Delivery {
     /// Blocks beyond the ledger's height that the ordered buffer takes.
     lookahead: u64,
     events: mpsc::Sender<Event<PeerBlock>>,
+    health: ChannelHealth,
 }
 
 /// The delivery of one channel. It ends when this is dropped.
 pub struct ChannelDelivery {
+    channel: Arc<Channel>,
     fetcher: BlockFetcher,
+    mode: Mode,
+    health: ChannelHealth,
+    /// The intake, and what watches the fetcher. They end with this.
+    tasks: JoinSet<()>,
 }
 
 impl Delivery {
@@ -47,6 +57,7 @@ impl Delivery {
         signer: SigningIdentity,
         client_identity: Option<TlsIdentity>,
         events: mpsc::Sender<Event<PeerBlock>>,
+        health: ChannelHealth,
     ) -> Result<Self, TlsSetupError> {
         let client = &config.delivery_client;
         let keepalive = config.keepalive.delivery_client;
@@ -88,14 +99,19 @@ impl Delivery {
             block_gossip: client.block_gossip_enabled,
             lookahead: buffer.max(1).saturating_mul(2),
             events,
+            health,
         })
     }
 
-    /// Starts to fetch what comes after the ledger's last block.
-    pub fn start(&self, channel: &Arc<Channel>, tip: BlockRef) -> ChannelDelivery {
+    /// Starts to fetch what comes after the ledger's last block. `announced` is the height that the
+    /// gossip core knows of. `None` if the ledger is empty, which no channel's is.
+    pub fn start(
+        &self,
+        channel: &Arc<Channel>,
+        announced: watch::Receiver<u64>,
+    ) -> Option<ChannelDelivery> {
         let config = channel.config();
-        let bft = config.orderer().is_bft() && self.policy == DeliveryPolicy::Cluster;
-        let mode = if bft { Mode::Bft } else { Mode::Cft };
+        let mode = self.mode(channel);
         let disseminate = self.block_gossip && !config.orderer().is_bft();
         tracing::info!(
             target: "deliveryClient", channel = channel.id(),
@@ -109,7 +125,7 @@ impl Delivery {
         let (fetcher, blocks) = BlockFetcher::start(
             channel.id(),
             self.signer.clone(),
-            ChannelVerifier::new(config.clone(), tip),
+            DeliveryVerifier::new(config.clone(), channel.tip()?),
             OrdererAddresses::from(&*config),
             self.overrides.clone(),
             FetchOptions {
@@ -119,37 +135,85 @@ impl Delivery {
         );
         let intake = Intake {
             id: ChannelId::from(channel.id()),
-            heights: channel.ledger().subscribe(),
+            announced,
             lookahead: self.lookahead,
             events: self.events.clone(),
         };
-        tokio::spawn(intake.run(blocks));
-        ChannelDelivery { fetcher }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(intake.run(blocks));
+        let status = fetcher.status();
+        tasks.spawn(keep_record(
+            channel.id().to_owned(),
+            status,
+            self.health.clone(),
+        ));
+        Some(ChannelDelivery {
+            channel: channel.clone(),
+            fetcher,
+            mode,
+            health: self.health.clone(),
+            tasks,
+        })
+    }
+
+    /// How much a single ordering node of the channel is trusted.
+    fn mode(&self, channel: &Channel) -> Mode {
+        let bft = channel.config().orderer().is_bft();
+        if bft && self.policy == DeliveryPolicy::Cluster {
+            Mode::Bft
+        } else {
+            Mode::Cft
+        }
+    }
+
+    /// Whether a change of configuration asks for another kind of delivery than the one that runs.
+    pub fn is_outdated(&self, running: &ChannelDelivery) -> bool {
+        self.mode(&running.channel) != running.mode
     }
 }
 
 impl ChannelDelivery {
-    /// Follows a change of configuration.
-    pub fn reconfigure(&self, channel: &Channel) {
+    /// Follows a change of the ordering nodes' addresses or CAs.
+    pub fn update_addresses(&self) {
         self.fetcher
-            .update(OrdererAddresses::from(&*channel.config()));
+            .update(OrdererAddresses::from(&*self.channel.config()));
     }
 
-    /// How it is going.
-    pub fn status(&self) -> watch::Receiver<FetchStatus> {
-        self.fetcher.status()
-    }
-
-    /// Ends it in order.
+    /// Ends it in order: when this returns nothing more goes to the gossip core.
     pub async fn stop(self) {
-        self.fetcher.stop().await;
+        let Self {
+            channel,
+            fetcher,
+            health,
+            mut tasks,
+            ..
+        } = self;
+        fetcher.stop().await;
+        tasks.shutdown().await;
+        health.forget_ordering(channel.id());
+    }
+}
+
+/// Keeps the record of how fetching fares.
+async fn keep_record(
+    channel: String,
+    mut status: watch::Receiver<FetchStatus>,
+    health: ChannelHealth,
+) {
+    loop {
+        health.observe_ordering(&channel, &status.borrow_and_update());
+        if status.changed().await.is_err() {
+            return;
+        }
     }
 }
 
 /// From the fetcher to the gossip core, no faster than blocks are committed.
 struct Intake {
     id: ChannelId,
-    heights: watch::Receiver<u64>,
+    /// The height of the ledger that the core has been told of. Not the ledger's own: what lies
+    /// beyond the core's window it refuses, and nobody would fetch it again.
+    announced: watch::Receiver<u64>,
     lookahead: u64,
     events: mpsc::Sender<Event<PeerBlock>>,
 }
@@ -159,7 +223,7 @@ impl Intake {
         while let Some(block) = blocks.recv().await {
             let (number, lookahead) = (block.number(), self.lookahead);
             let room = self
-                .heights
+                .announced
                 .wait_for(|height| number < height.saturating_add(lookahead));
             if room.await.is_err() {
                 return;

@@ -115,15 +115,17 @@ fn is_in_domain(name: &[u8], domain: &[u8]) -> bool {
     before.is_empty() || domain.is_empty() || domain.starts_with(b".") || before.ends_with(b".")
 }
 
-/// The two parts of a plain address; quoted mailboxes are not taken apart.
+/// The two parts of an address, the first made of the characters that need no quotes; quoted ones are
+/// not taken apart.
 fn split_mailbox(address: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = address.iter().rposition(|&byte| byte == b'@')?;
+    let at = address.iter().position(|&byte| byte == b'@')?;
     let (mailbox, domain) = (address.get(..at)?, address.get(at + 1..)?);
-    let plain = !mailbox.is_empty()
-        && !mailbox
-            .iter()
-            .any(|byte| b"\"\\@ ".contains(byte) || byte.is_ascii_control());
-    plain.then_some((mailbox, domain))
+    let is_plain = mailbox.split(|byte| *byte == b'.').all(|atom| {
+        let is_atom =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(byte);
+        !atom.is_empty() && atom.iter().all(is_atom)
+    });
+    (is_plain && is_domain(domain)).then_some((mailbox, domain))
 }
 
 fn read_subtrees(subtrees: &[u8], has_unknown_kind: &mut bool) -> Option<Vec<Constraint>> {

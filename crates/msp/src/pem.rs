@@ -18,13 +18,13 @@ pub(crate) struct Block {
 
 /// The first block of `text`, and what follows it.
 pub(crate) fn decode(text: &[u8]) -> Option<(Block, &[u8])> {
-    let mut rest = text;
+    let mut from = 0;
     loop {
-        let end = find(rest, END)?;
-        let after_end = rest.get(end + END.len()..)?;
-        match decode_before(rest.get(..end)?, after_end) {
-            Some(found) => return Some(found),
-            None => rest = after_end,
+        let end = from + find(text.get(from..)?, END)?;
+        match decode_before(text, from, end) {
+            Attempt::Found(block, rest) => return Some((block, text.get(rest..)?)),
+            Attempt::GiveUp => return None,
+            Attempt::Skip => from = end + END.len(),
         }
     }
 }
@@ -50,53 +50,90 @@ pub(crate) fn encode(label: &str, contents: &[u8]) -> String {
     text
 }
 
-/// Tries the block whose END line begins between `before` and `after_end`. Of several BEGIN lines
-/// the last counts.
-fn decode_before<'a>(before: &[u8], after_end: &'a [u8]) -> Option<(Block, &'a [u8])> {
-    let begin = find_last(before, BEGIN)?;
-    if begin > 0 && before.get(begin - 1) != Some(&b'\n') {
-        return None;
+enum Attempt {
+    /// A block, and where the text goes on.
+    Found(Block, usize),
+    /// No block; there may be one further on.
+    Skip,
+    /// Header lines run beyond the end of the block, and Go looks no further.
+    GiveUp,
+}
+
+/// Tries the block between `from` and the END line that begins (with a line break) at `end`. Of several
+/// BEGIN lines the last counts.
+fn decode_before(text: &[u8], from: usize, end: usize) -> Attempt {
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    let after_end = end + END.len();
+    let Some(begin) = find_last(part(from..end), BEGIN).map(|at| from + at) else {
+        return Attempt::Skip;
+    };
+    if begin > from && part(begin - 1..begin) != b"\n" {
+        return Attempt::Skip;
     }
-    let (line, mut body) = split_line(before.get(begin + BEGIN.len()..)?);
-    let label = line.strip_suffix(DASHES)?;
+    let mut body = begin + BEGIN.len();
+    let (line, length) = first_line(part(body..text.len()));
+    body += length;
+    let Some(label) = line.strip_suffix(DASHES) else {
+        return Attempt::Skip;
+    };
 
     let mut has_headers = false;
     loop {
-        let (line, next) = split_line(body);
+        if body >= text.len() {
+            return Attempt::GiveUp;
+        }
+        let (line, length) = first_line(part(body..text.len()));
         if !line.contains(&b':') {
             break;
         }
         has_headers = true;
-        body = next;
+        body += length;
+    }
+    if has_headers && body > end {
+        return if body > after_end {
+            Attempt::GiveUp
+        } else {
+            Attempt::Skip
+        };
     }
 
-    let after_label = after_end.strip_prefix(label)?.strip_prefix(DASHES)?;
-    let (trailing, rest) = split_line(after_label);
-    if !trailing.is_empty() {
-        return None;
+    let closing = label.len() + DASHES.len();
+    let after_closing = after_end + closing;
+    let is_closed = part(after_end..after_closing)
+        .strip_prefix(label)
+        .is_some_and(|dashes| dashes == DASHES);
+    let (trailing, length) = first_line(part(after_closing..text.len()));
+    if !is_closed || !trailing.is_empty() {
+        return Attempt::Skip;
     }
-    let block = Block {
-        label: String::from_utf8_lossy(label).into_owned(),
-        has_headers,
-        contents: decode_base64(body)?,
-    };
-    Some((block, rest))
+    match decode_base64(part(body..end)) {
+        Some(contents) => Attempt::Found(
+            Block {
+                label: String::from_utf8_lossy(label).into_owned(),
+                has_headers,
+                contents,
+            },
+            after_closing + length,
+        ),
+        None => Attempt::Skip,
+    }
 }
 
-/// The first line without white space at its end, and what follows the line break.
-fn split_line(text: &[u8]) -> (&[u8], &[u8]) {
-    let (line, rest) = match text.iter().position(|&byte| byte == b'\n') {
-        Some(at) => (
-            text.get(..at).unwrap_or_default(),
-            text.get(at + 1..).unwrap_or_default(),
-        ),
-        None => (text, &[][..]),
+/// The first line without blanks at its end, and its length with them and with the line break, which
+/// may be preceded by a carriage return.
+fn first_line(text: &[u8]) -> (&[u8], usize) {
+    let (line, length) = match text.iter().position(|&byte| byte == b'\n') {
+        Some(at) => {
+            let line = text.get(..at).unwrap_or_default();
+            (line.strip_suffix(b"\r").unwrap_or(line), at + 1)
+        }
+        None => (text, text.len()),
     };
     let end = line
         .iter()
-        .rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r'))
+        .rposition(|byte| !matches!(byte, b' ' | b'\t'))
         .map_or(0, |last| last + 1);
-    (line.get(..end).unwrap_or_default(), rest)
+    (line.get(..end).unwrap_or_default(), length)
 }
 
 fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
@@ -224,6 +261,16 @@ mod tests {
             None
         );
         assert_eq!(contents("-----BEGIN X-----\naGVs-----END X-----\n"), None);
+        assert_eq!(contents("-----BEGIN X-----\naGVs\n-----END X-----\r"), None);
+    }
+
+    #[test]
+    fn headers_that_run_into_the_next_block_end_the_search() {
+        let good = text("aGVsbG8=");
+        let bad = "-----BEGIN Y-----\nA: b\n-----END Y: z-----\n";
+        assert_eq!(contents(&format!("{bad}{good}")), None);
+        let bad = "-----BEGIN Y-----\nA: b\n-----END Z-----\n";
+        assert_eq!(contents(&format!("{bad}{good}")).unwrap(), b"hello");
     }
 
     proptest! {

@@ -64,7 +64,8 @@ pub enum Event<B> {
     ChannelLeft(ChannelId),
     /// Chaincodes that the peer can execute in a channel, for its StateInfo.
     Chaincodes(ChannelId, Vec<selvedge_protos::gossip::Chaincode>),
-    /// A block came from an ordering node, verified.
+    /// A block came from an ordering node, verified. To be reported also of a block that came another way
+    /// before: an elected leader of whom that is not heard gives way.
     BlockFromOrderer {
         /// The channel.
         channel: ChannelId,

@@ -196,6 +196,31 @@ fn a_leader_that_leaves_the_channel_is_replaced_at_once() {
     assert_eq!(agreed(&network, 0..5), Some(second));
 }
 
+/// Nobody but the ordering service can tell the peers of a removed organisation that they are back.
+#[test]
+fn each_peer_of_a_removed_organisation_leads_for_itself() {
+    let mut specs = peers("Org1", 3);
+    specs.extend(peers("Org2", 3));
+    let mut network = network(11, &specs);
+    assert!(network.run_until(30 * SECOND, |network| agreed(network, 3..6).is_some()));
+    let mut setup = network.channel_setup(CHANNEL);
+    setup.sequence = 2;
+    let all = setup.orgs.clone();
+    setup.orgs.retain(|org| org.org.as_str() == "Org1");
+    for node in 0..6 {
+        network.event(node, Event::ChannelUpdated(setup.clone()));
+    }
+    network.run(30 * SECOND);
+    assert_eq!(leaders(&network, 3..6), [3, 4, 5]);
+    assert!(agreed(&network, 0..3).is_some());
+    setup.sequence = 3;
+    setup.orgs = all;
+    for node in 0..6 {
+        network.event(node, Event::ChannelUpdated(setup.clone()));
+    }
+    assert!(network.run_until(30 * SECOND, |network| agreed(network, 3..6).is_some()));
+}
+
 #[test]
 fn loss_makes_no_second_leader_that_stays() {
     for seed in 0..4 {

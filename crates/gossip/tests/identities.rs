@@ -342,3 +342,30 @@ fn suspicion_purges_those_who_are_no_longer_valid_and_nobody_else() {
         assert!(flood < 10, "{flood}");
     }
 }
+
+#[test]
+fn anchor_peers_that_are_no_longer_configured_are_not_tried_any_more() {
+    let mut specs = peers("Org1", 3);
+    specs.extend(peers("Org2", 2));
+    let mut network = Network::new(10, &specs, |_| {});
+    network.stop(3);
+    network.stop(4);
+    network.join_all(CHANNEL);
+    let failures = |network: &Network| {
+        let notices = network.nodes.iter().flat_map(|node| &node.notices);
+        notices
+            .filter(|notice| matches!(notice, Notice::ConnectFailed { .. }))
+            .count()
+    };
+    network.run(30 * SECOND);
+    assert!(failures(&network) > 3);
+    let setup = without_org2(&network);
+    for node in 0..3 {
+        network.event(node, Event::ChannelUpdated(setup.clone()));
+    }
+    // What is being dialled ends.
+    network.run(SECOND);
+    let before = failures(&network);
+    network.run(120 * SECOND);
+    assert_eq!(failures(&network), before);
+}

@@ -246,10 +246,14 @@ impl<B: Payload> Channel<B> {
 
     fn configure(&mut self, ctx: &Context<'_>) {
         self.orgs = self.setup.orgs.iter().map(|it| it.org.clone()).collect();
-        if !self.orgs.contains(ctx.me.org()) {
-            self.standing = Standing::Removed;
-        } else if self.standing == Standing::Removed {
-            self.standing = Standing::Member;
+        let contained = self.orgs.contains(ctx.me.org());
+        match self.standing {
+            Standing::Member if !contained => self.standing = Standing::Removed,
+            Standing::Removed if contained => {
+                self.standing = Standing::Member;
+                self.state_infos.announce();
+            }
+            _ => {}
         }
         for peer in self.state_infos.retain_orgs(&self.orgs) {
             self.forget_claims(&peer);
@@ -258,7 +262,7 @@ impl<B: Payload> Channel<B> {
 
     /// Leaves the channel: says so, and takes part no more.
     fn leave(&mut self, c: &mut ChannelContext<'_, '_, B>) {
-        if self.standing == Standing::Member {
+        if self.standing != Standing::Left {
             self.standing = Standing::Left;
             self.gap = None;
             self.stop_election(c);
@@ -270,7 +274,10 @@ impl<B: Payload> Channel<B> {
     /// Comes back after [`Channel::leave`].
     fn rejoin(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         if self.standing == Standing::Left {
-            self.standing = Standing::Member;
+            self.standing = match self.orgs.contains(c.ctx.me.org()) {
+                true => Standing::Member,
+                false => Standing::Removed,
+            };
             self.state_infos.rejoin();
             self.start_election(c);
             self.publish(c);

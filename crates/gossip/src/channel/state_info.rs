@@ -95,6 +95,11 @@ impl StateInfos {
         self.own.left = true;
     }
 
+    /// Others have forgotten our StateInfo: it is published on the next tick.
+    pub(super) fn announce(&mut self) {
+        self.own.changed = true;
+    }
+
     pub(super) fn rejoin(&mut self) {
         self.own.left = false;
     }

@@ -10,6 +10,10 @@
 //! reach the ordering service gives way and proposes itself no more until somebody else has declared itself
 //! or six thresholds have passed.
 //!
+//! When the channel's configuration no longer contains the organisation, its peers no longer talk about the
+//! channel, so that each leads for itself: only the ordering service can tell them that they are back. They
+//! agree on one again when it has.
+//!
 //! Leadership messages are signed, go from their author to each peer of the organisation in the channel,
 //! and are not passed on. They carry the start of the election at this peer and a number that counts from 1.
 //!

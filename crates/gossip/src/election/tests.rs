@@ -87,8 +87,10 @@ impl Stage {
         for peer in &peers {
             identities.learn(&peer.identity, &clock, now);
         }
-        let mut config = Config::default();
-        config.use_leader_election = true;
+        let config = Config {
+            use_leader_election: true,
+            ..Config::default()
+        };
         let team = Team {
             in_channel: known.iter().map(|peer| peers[*peer].pki_id()).collect(),
             ..Team::default()

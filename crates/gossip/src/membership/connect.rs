@@ -8,7 +8,7 @@
 //! that are started together may find each other half a minute later. Here the pause begins with a second
 //! and doubles up to that interval.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,12 @@ impl Connects {
             state: State::Idle,
             deadline: now,
         });
+    }
+
+    /// Gives up all but these.
+    pub(super) fn retain(&mut self, endpoints: &BTreeSet<Endpoint>) {
+        self.attempts
+            .retain(|endpoint, _| endpoints.contains(endpoint));
     }
 
     /// A response with `nonce` has come.

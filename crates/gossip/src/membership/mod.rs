@@ -100,7 +100,8 @@ impl Membership {
         &self.view
     }
 
-    /// Sets the endpoints of anchor peers of all channels. Their peers are never forgotten.
+    /// Sets the endpoints of anchor peers of all channels. Their peers are never forgotten; those that are no
+    /// longer among them are not tried any more.
     pub fn keep(&mut self, anchors: impl Iterator<Item = Endpoint>, ctx: &Context<'_>) {
         self.kept = ctx
             .config
@@ -109,6 +110,7 @@ impl Membership {
             .cloned()
             .chain(anchors)
             .collect();
+        self.connects.retain(&self.kept);
     }
 
     /// Tries to reach the peer that listens at `endpoint` and is said to be of `org`, until it answers a

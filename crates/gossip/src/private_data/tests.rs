@@ -577,7 +577,7 @@ fn what_others_have_purged_is_not_asked_for() {
     let asked: usize = requests.iter().map(|request| request.digests().len()).sum();
     assert_eq!(asked, 2);
     for request in &requests {
-        stage.respond(request, &request.digests().to_vec());
+        stage.respond(request, request.digests());
     }
     assert_eq!(stage.fetched[0].1.purged, [digest(1)]);
     assert_eq!(stage.fetched[0].1.elements.len(), 2);
@@ -594,7 +594,7 @@ fn many_items_are_asked_for_in_pieces() {
         .collect();
     assert_eq!(sizes, [1_000, 1_000, 500]);
     for request in &requests {
-        stage.respond(request, &request.digests().to_vec());
+        stage.respond(request, request.digests());
     }
     assert_eq!(stage.fetched[0].1.elements.len(), 2_500);
 }

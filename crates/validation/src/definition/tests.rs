@@ -1,1 +1,109 @@
+//! Collections as they stand in definitions.
 
+use proptest::prelude::*;
+use selvedge_policy::parse_policy;
+use selvedge_protos::protos::{
+    ApplicationPolicy, CollectionConfig, CollectionConfigPackage, StaticCollectionConfig,
+    application_policy, collection_config,
+};
+
+use super::*;
+
+fn collection(name: &str, policy: Option<ApplicationPolicy>) -> CollectionConfig {
+    let config = StaticCollectionConfig {
+        name: name.to_owned(),
+        endorsement_policy: policy,
+        ..StaticCollectionConfig::default()
+    };
+    CollectionConfig {
+        payload: Some(collection_config::Payload::StaticCollectionConfig(config)),
+    }
+}
+
+fn read(config: Vec<CollectionConfig>) -> BTreeMap<String, Option<EndorsementPolicy>> {
+    read_collections(&CollectionConfigPackage { config }.encode_to_vec()).unwrap()
+}
+
+#[test]
+fn collections_with_and_without_a_policy() {
+    let own = parse_policy("OR('Org1MSP.member')").unwrap();
+    let own = application_policy::Type::SignaturePolicy(own);
+    let path = "/Channel/Application/Readers".to_owned();
+    let reference = application_policy::Type::ChannelConfigPolicyReference(path.clone());
+    let policy = |r#type| Some(ApplicationPolicy { r#type });
+    let collections = read(vec![
+        collection("plain", None),
+        collection("empty", policy(None)),
+        collection("own", policy(Some(own))),
+        collection("reference", policy(Some(reference))),
+        CollectionConfig { payload: None },
+    ]);
+    assert_eq!(collections.len(), 4);
+    assert!(collections["plain"].is_none());
+    assert!(collections["empty"].is_none());
+    assert!(matches!(
+        collections["own"],
+        Some(EndorsementPolicy::Signature(_))
+    ));
+    assert!(matches!(
+        &collections["reference"],
+        Some(EndorsementPolicy::Reference(found)) if *found == path
+    ));
+}
+
+#[test]
+fn of_two_collections_of_one_name_the_first_counts() {
+    let own = parse_policy("OR('Org1MSP.member')").unwrap();
+    let own = ApplicationPolicy {
+        r#type: Some(application_policy::Type::SignaturePolicy(own)),
+    };
+    let collections = read(vec![collection("c", None), collection("c", Some(own))]);
+    assert_eq!(collections.len(), 1);
+    assert!(collections["c"].is_none());
+}
+
+#[test]
+fn a_collection_that_stands_twice_in_one_entry_is_merged() {
+    let encode = |name: &str, policy| {
+        let collection = collection(name, policy);
+        collection.encode_to_vec()
+    };
+    let reference = application_policy::Type::ChannelConfigPolicyReference("/p".to_owned());
+    let policy = ApplicationPolicy {
+        r#type: Some(reference),
+    };
+    let entry = [encode("first", Some(policy)), encode("second", None)].concat();
+    let length = u8::try_from(entry.len()).unwrap();
+    let package = [vec![0x0a, length], entry].concat();
+    let same = CollectionConfigPackage::decode(&package[..]).unwrap();
+    assert_eq!(same.config.len(), 1);
+    let collections = read_collections(&package).unwrap();
+    assert_eq!(collections.len(), 1);
+    assert!(collections["second"].is_some());
+}
+
+#[test]
+fn implicit_collections_are_told_by_their_names() {
+    assert_eq!(
+        implicit_organization("_implicit_org_Org1MSP"),
+        Some("Org1MSP")
+    );
+    assert_eq!(implicit_organization("_implicit_org_"), Some(""));
+    assert_eq!(implicit_organization("implicit_org_Org1MSP"), None);
+}
+
+proptest! {
+    /// What prost takes is taken, with the same names.
+    #[test]
+    fn agrees_with_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
+        let read = read_collections(&bytes);
+        if let Ok(package) = CollectionConfigPackage::decode(&bytes[..]) {
+            let collections = read.unwrap();
+            for config in package.config {
+                if let Some(collection_config::Payload::StaticCollectionConfig(config)) = config.payload {
+                    prop_assert!(collections.contains_key(&config.name));
+                }
+            }
+        }
+    }
+}

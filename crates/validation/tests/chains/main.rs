@@ -7,6 +7,9 @@
     clippy::expect_used
 )]
 
+mod draft;
+mod hostile;
 mod memory;
 mod recorded;
 mod support;
+mod undecidable;

@@ -91,9 +91,12 @@ impl Memory {
         self.entries.insert(key, Entry { value, metadata });
     }
 
-    pub fn keys(&self, namespace: &str) -> impl Iterator<Item = &[u8]> {
-        let of = self.entries.keys().filter(move |key| key.0 == namespace);
-        of.map(|key| &key.2[..])
+    /// The public keys of a namespace.
+    pub fn keys(&self, namespace: &str) -> Vec<String> {
+        let public = self.entries.keys().filter(|key| key.1.is_empty());
+        let of = public.filter(|key| key.0 == namespace);
+        of.map(|key| String::from_utf8(key.2.clone()).unwrap())
+            .collect()
     }
 }
 

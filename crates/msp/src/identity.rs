@@ -19,6 +19,9 @@ use crate::msp::Msp;
 /// The verdict on this many principals is remembered for each identity.
 const MAX_REMEMBERED_PRINCIPALS: usize = 64;
 
+/// Verdicts on principals with more bytes than this are not remembered.
+const MAX_REMEMBERED_PRINCIPAL: usize = 4 << 10;
+
 /// An identity under the MSP that it names: a certificate that the MSP could read and, if it is
 /// signed with ECDSA, has a chain to one of the MSP's roots. Whether the identity is valid is a
 /// further question, see [`Identity::validate`].
@@ -105,6 +108,9 @@ impl Identity {
     /// Whether this identity satisfies the principal; the error says why it does not. Verdicts are
     /// remembered, a bounded number of them.
     pub fn satisfies(&self, principal: &MspPrincipal) -> Result<(), MspError> {
+        if principal.principal.len() > MAX_REMEMBERED_PRINCIPAL {
+            return self.0.msp.check_principal(self, principal);
+        }
         // A copy, since the message may lie in a buffer as large as a block.
         let key = (
             principal.principal_classification,

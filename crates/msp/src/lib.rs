@@ -39,7 +39,6 @@
 //! - Of URIs in certificates only what is plainly none is refused; Go parses them.
 //! - To bring a certificate into low-S form, Go reads it with a second parser, which may refuse what an
 //!   authority signed that is malformed behind the parts that the first one reads. Here it passes.
-//! - Combined principals may be nested 32 deep, at most 4096 in all; Go sets no limit.
 //! - Name constraints on URIs compare hosts, and quoted mailboxes are refused under name constraints.
 
 mod asn1;

@@ -15,10 +15,6 @@ use crate::messages::{self, ANONYMITY, COMBINED, ORGANIZATION_UNIT, ROLE};
 use crate::msp::{Inner, Msp, MspVersion};
 use crate::node_ou::NodeRole;
 
-/// Combined principals may be nested this deep, and hold this many others in all. Go sets no limit.
-const MAX_COMBINED_DEPTH: usize = 32;
-const MAX_COMBINED_PRINCIPALS: usize = 4096;
-
 impl Msp {
     /// The rules behind [`Identity::satisfies`].
     pub(crate) fn check_principal(
@@ -26,40 +22,31 @@ impl Msp {
         identity: &Identity,
         principal: &MspPrincipal,
     ) -> Result<(), MspError> {
-        let mut simple = Vec::new();
-        self.flatten(principal, 0, &mut simple)?;
-        simple
+        self.flatten(principal)?
             .iter()
             .try_for_each(|principal| self.check_simple(identity, principal))
     }
 
-    /// Replaces combined principals by their members.
-    fn flatten(
-        &self,
-        principal: &MspPrincipal,
-        depth: usize,
-        out: &mut Vec<MspPrincipal>,
-    ) -> Result<(), MspError> {
-        if principal.principal_classification() != Classification::Combined {
-            out.push(principal.clone());
-            return Ok(());
+    /// Replaces combined principals by their members, in order. Like Go this sets no limit to their
+    /// depth, so there is no recursion; the number of members is bounded by the length of the message.
+    fn flatten(&self, principal: &MspPrincipal) -> Result<Vec<MspPrincipal>, MspError> {
+        let mut simple = Vec::new();
+        let mut rest = vec![principal.clone()];
+        while let Some(next) = rest.pop() {
+            if next.principal_classification() != Classification::Combined {
+                simple.push(next);
+                continue;
+            }
+            if self.version() < MspVersion::V1_3 {
+                return Err(unknown_kind(&next));
+            }
+            let combined: CombinedPrincipal = decode("CombinedPrincipal", &next, &COMBINED)?;
+            if combined.principals.is_empty() {
+                return Err(invalid("no principals in CombinedPrincipal"));
+            }
+            rest.extend(combined.principals.into_iter().rev());
         }
-        if self.version() < MspVersion::V1_3 {
-            return Err(unknown_kind(principal));
-        }
-        let combined: CombinedPrincipal = decode("CombinedPrincipal", principal, &COMBINED)?;
-        if combined.principals.is_empty() {
-            return Err(invalid("no principals in CombinedPrincipal"));
-        }
-        if depth >= MAX_COMBINED_DEPTH
-            || out.len() + combined.principals.len() > MAX_COMBINED_PRINCIPALS
-        {
-            return Err(invalid("combined principals nested too deep or too many"));
-        }
-        combined
-            .principals
-            .iter()
-            .try_for_each(|member| self.flatten(member, depth + 1, out))
+        Ok(simple)
     }
 
     fn check_simple(&self, identity: &Identity, principal: &MspPrincipal) -> Result<(), MspError> {

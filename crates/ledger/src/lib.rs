@@ -28,7 +28,8 @@
 //! - [`LedgerManager`]: the data directory, its lock, and which channels there are.
 //! - [`BlockStore`]: one channel's chain: append, read by number, hash, transaction id, follow the
 //!   height.
-//! - [`store`]: the ordered key-value store under the index, on disk and in memory.
+//! - [`state`]: one channel's state, with private data hashes and their expiry.
+//! - [`store`]: the ordered key-value store under index and state, on disk and in memory.
 //!
 //! # When things go wrong
 //!
@@ -64,6 +65,7 @@ mod manager;
 mod recent_blocks;
 mod recovery;
 mod scanner;
+pub mod state;
 pub mod store;
 #[cfg(test)]
 mod test_support;

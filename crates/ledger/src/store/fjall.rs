@@ -47,23 +47,27 @@ impl FjallStore {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
             database.keyspace(table.name(), options).map_err(failure)
         };
-        let [meta, blocks, hashes, transactions] = Table::ALL;
+        let [meta, blocks, hashes, transactions, state, expiry] = Table::ALL;
         let tables = [
             table(meta)?,
             table(blocks)?,
             table(hashes)?,
             table(transactions)?,
+            table(state)?,
+            table(expiry)?,
         ];
         Ok(Self { database, tables })
     }
 
     fn table(&self, table: Table) -> &Keyspace {
-        let [meta, blocks, hashes, transactions] = &self.tables;
+        let [meta, blocks, hashes, transactions, state, expiry] = &self.tables;
         match table {
             Table::Meta => meta,
             Table::Blocks => blocks,
             Table::Hashes => hashes,
             Table::Transactions => transactions,
+            Table::State => state,
+            Table::Expiry => expiry,
         }
     }
 }

@@ -21,11 +21,22 @@ pub enum Table {
     Hashes,
     /// Transaction id to its first occurrence.
     Transactions,
+    /// Namespace and key to value, metadata and version.
+    State,
+    /// Private keys in the order of the block with which they are deleted.
+    Expiry,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Meta, Self::Blocks, Self::Hashes, Self::Transactions];
+    pub const ALL: [Self; 6] = [
+        Self::Meta,
+        Self::Blocks,
+        Self::Hashes,
+        Self::Transactions,
+        Self::State,
+        Self::Expiry,
+    ];
 
     /// The name of the table on disk.
     pub const fn name(self) -> &'static str {
@@ -34,6 +45,8 @@ impl Table {
             Self::Blocks => "blocks",
             Self::Hashes => "hashes",
             Self::Transactions => "transactions",
+            Self::State => "state",
+            Self::Expiry => "expiry",
         }
     }
 }

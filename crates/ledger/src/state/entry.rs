@@ -1,0 +1,90 @@
+//! How keys and values of the state are stored.
+
+use bytes::{Buf, Bytes};
+use selvedge_protos::kvrwset::Version;
+
+use super::{Namespace, StateError, VersionedValue};
+
+/// Between the name of a chaincode and that of its collection (Fabric: `privacyenabledstate`).
+const HASHED: &[u8] = b"$$h";
+
+/// Namespace, zero byte, key.
+pub(super) fn state_key(namespace: Namespace<'_>, key: &[u8]) -> Vec<u8> {
+    let mut name = namespace.chaincode.as_bytes().to_vec();
+    if let Some(collection) = namespace.collection {
+        name.extend_from_slice(HASHED);
+        name.extend_from_slice(collection.as_bytes());
+    }
+    name.push(0);
+    name.extend_from_slice(key);
+    name
+}
+
+pub(super) fn split_key(bytes: &Bytes) -> Result<(Bytes, Bytes), StateError> {
+    let zero = bytes.iter().position(|byte| *byte == 0);
+    let zero = zero.ok_or(StateError::Damaged("key"))?;
+    Ok((bytes.slice(..zero), bytes.slice(zero + 1..)))
+}
+
+/// Block, transaction, length of the metadata, metadata, value.
+pub(super) fn encode_value(value: &VersionedValue) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + value.metadata.len() + value.value.len());
+    bytes.extend(value.version.block_num.to_be_bytes());
+    bytes.extend(value.version.tx_num.to_be_bytes());
+    bytes.extend((value.metadata.len() as u64).to_be_bytes());
+    bytes.extend_from_slice(&value.metadata);
+    bytes.extend_from_slice(&value.value);
+    bytes
+}
+
+pub(super) fn decode_value(mut bytes: Bytes) -> Result<VersionedValue, StateError> {
+    let damaged = || StateError::Damaged("value");
+    let mut number = || bytes.try_get_u64().map_err(|_| damaged());
+    let version = Version {
+        block_num: number()?,
+        tx_num: number()?,
+    };
+    let metadata = usize::try_from(number()?).map_err(|_| damaged())?;
+    if metadata > bytes.len() {
+        return Err(damaged());
+    }
+    let metadata = bytes.split_to(metadata);
+    Ok(VersionedValue {
+        value: bytes,
+        metadata,
+        version,
+    })
+}
+
+/// A key that was written in one block and is to be deleted with another.
+pub(super) struct Expiring {
+    pub expires: u64,
+    pub written: u64,
+    /// As in the table of the state.
+    pub key: Vec<u8>,
+}
+
+pub(super) fn expiry_prefix(block: u64) -> [u8; 8] {
+    block.to_be_bytes()
+}
+
+impl Expiring {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = expiry_prefix(self.expires).to_vec();
+        bytes.extend(self.written.to_be_bytes());
+        bytes.extend_from_slice(&self.key);
+        bytes
+    }
+
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, StateError> {
+        let mut number = || {
+            let number = bytes.try_get_u64();
+            number.map_err(|_| StateError::Damaged("expiry"))
+        };
+        Ok(Self {
+            expires: number()?,
+            written: number()?,
+            key: bytes.to_vec(),
+        })
+    }
+}

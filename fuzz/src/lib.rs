@@ -60,7 +60,10 @@ pub fn block(bytes: &[u8]) {
     let Some(config) = channel() else { return };
     let verifier = BlockVerifier::new(config.clone());
     let bytes = Bytes::copy_from_slice(bytes);
-    let previous = BlockRef { number: 0, header_hash: [0; 32] };
+    let previous = BlockRef {
+        number: 0,
+        header_hash: [0; 32],
+    };
     let _ = verifier.verify(bytes.clone());
     let _ = verifier.verify_next(bytes.clone(), &previous);
     let _ = verifier.verify_attestation(bytes, &previous);
@@ -111,7 +114,9 @@ pub fn proposal(bytes: &[u8]) {
 
 /// A core.yaml.
 pub fn core_yaml(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     if let Ok(sources) = Sources::new(Path::new("core.yaml"), text, []) {
         let _ = sources.peer();
         let _ = sources.client();
@@ -139,7 +144,10 @@ struct Gullible;
 
 impl Crypto for Gullible {
     fn validate(&self, _: &Bytes) -> Result<IdentityFacts, Refusal> {
-        Ok(IdentityFacts { org: OrgId::from("Org1MSP"), expires_at: None })
+        Ok(IdentityFacts {
+            org: OrgId::from("Org1MSP"),
+            expires_at: None,
+        })
     }
 
     fn verify(&self, _: &Identity, _: &[u8], _: &[u8]) -> Result<(), Refusal> {

@@ -20,7 +20,12 @@ fn recordings() -> Vec<Vec<u8>> {
         let mut files: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
         files.sort();
         let step = files.len().div_ceil(40).max(1);
-        recordings.extend(files.iter().step_by(step).map(|file| std::fs::read(file).expect("file")));
+        recordings.extend(
+            files
+                .iter()
+                .step_by(step)
+                .map(|file| std::fs::read(file).expect("file")),
+        );
     }
     recordings.retain(|bytes| bytes.len() < 64 * 1024);
     recordings
@@ -35,7 +40,11 @@ fn run_all(bytes: &[u8]) {
 #[test]
 fn recordings_pass_through_every_target() {
     let recordings = recordings();
-    assert!(recordings.len() > 40, "only {} recordings", recordings.len());
+    assert!(
+        recordings.len() > 40,
+        "only {} recordings",
+        recordings.len()
+    );
     recordings.iter().for_each(|bytes| run_all(bytes));
     run_all(selvedge_fuzz::GENESIS);
 }

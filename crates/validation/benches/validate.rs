@@ -109,7 +109,7 @@ fn signatures(envelope: &Bytes, config: &ChannelConfig) -> Option<Vec<Signed>> {
 fn check_on_all_threads(signed: &[Signed], workers: usize) {
     thread::scope(|scope| {
         for part in signed.chunks(signed.len().div_ceil(workers)) {
-            scope.spawn(|| {
+            scope.spawn(move || {
                 for (identity, data, signature) in part {
                     identity.verify(data, signature).expect("valid");
                 }

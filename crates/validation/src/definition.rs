@@ -51,8 +51,32 @@ pub(crate) struct Chaincode {
     pub plugin: String,
     /// `None` if the definition has no policy, which makes it unusable.
     pub policy: Option<EndorsementPolicy>,
-    /// The collections by name, those with a policy of their own with it.
-    collections: BTreeMap<String, Option<EndorsementPolicy>>,
+    collections: BTreeMap<String, Collection>,
+}
+
+/// A private data collection of a chaincode.
+#[derive(Debug)]
+struct Collection {
+    /// `None` where that of the chaincode counts.
+    policy: Option<EndorsementPolicy>,
+    /// After how many blocks its keys expire; 0 for never.
+    block_to_live: u64,
+}
+
+/// After how many further blocks what is written to a collection expires, `None` for never (Fabric:
+/// `pvtdatapolicy`). The state is as of the block before the one that writes.
+pub fn block_to_live(
+    chaincode: &str,
+    collection: &str,
+    config: &ChannelConfig,
+    state: &impl StateReader,
+) -> Result<Option<u64>, SourceError> {
+    let Definition::Chaincode(chaincode) = Definition::read(chaincode, config, state)? else {
+        return Ok(None);
+    };
+    let collection = chaincode.collections.get(collection);
+    let blocks = collection.map_or(0, |collection| collection.block_to_live);
+    Ok((blocks > 0).then_some(blocks))
 }
 
 /// Whose endorsement policy counts for a collection.
@@ -138,8 +162,11 @@ impl Chaincode {
         }
         match self.collections.get(name) {
             None => CollectionPolicy::Undefined,
-            Some(None) => CollectionPolicy::OfChaincode,
-            Some(Some(policy)) => CollectionPolicy::Own(policy),
+            Some(Collection { policy: None, .. }) => CollectionPolicy::OfChaincode,
+            Some(Collection {
+                policy: Some(policy),
+                ..
+            }) => CollectionPolicy::Own(policy),
         }
     }
 }
@@ -239,16 +266,14 @@ impl Field {
     }
 }
 
-/// Reads names and endorsement policies of the collections in a `CollectionConfigPackage`; policies
+/// Reads names, lifetimes and endorsement policies of the collections in a `CollectionConfigPackage`; policies
 /// may be nested deeper than prost goes, so the layers around them are opened by hand. Of several
 /// collections of one name the first counts.
-fn read_collections(
-    package: &[u8],
-) -> Result<BTreeMap<String, Option<EndorsementPolicy>>, WireError> {
+fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, WireError> {
     let mut collections = BTreeMap::new();
     for config in parts(package, 1)? {
         let mut is_static = false;
-        let (mut name, mut policy) = (String::new(), None);
+        let (mut name, mut policy, mut block_to_live) = (String::new(), None, 0);
         // A message that stands twice is merged.
         for config in parts(config, 1)? {
             is_static = true;
@@ -261,6 +286,7 @@ fn read_collections(
                             check_message(policy)?;
                         }
                     }
+                    (5, Value::Varint(blocks)) => block_to_live = blocks,
                     (8, Value::Bytes(bytes)) => {
                         check_message(bytes)?;
                         policy.get_or_insert_with(Vec::new).extend_from_slice(bytes);
@@ -273,7 +299,10 @@ fn read_collections(
             // A policy without content is none (Fabric looks at the length of its encoding).
             let policy = policy.filter(|bytes| !bytes.is_empty());
             let policy = policy.map(|bytes| EndorsementPolicy::from_application_policy(&bytes));
-            collections.entry(name).or_insert(policy);
+            collections.entry(name).or_insert(Collection {
+                policy,
+                block_to_live,
+            });
         }
     }
     Ok(collections)

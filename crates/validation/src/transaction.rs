@@ -427,3 +427,6 @@ fn signatures(content: &crate::action::Content) -> Vec<SignedData> {
     };
     content.endorsements.iter().map(signed).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub enum ChannelError {
         /// The config block.
         block: u64,
         /// What is wrong.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A block that must be there is not.
     #[error("channel {channel}: block {block} is not in the ledger")]
@@ -118,10 +118,10 @@ impl Channel {
         let tip = read(&ledger, newest)?;
         let unusable = |block| {
             let channel = id.to_string();
-            move |source| ChannelError::Config {
+            move |source: ConfigError| ChannelError::Config {
                 channel,
                 block,
-                source,
+                source: Box::new(source),
             }
         };
         let number = match newest {

@@ -317,6 +317,3 @@ fn age(block: &Block) -> Option<Duration> {
     let made = UNIX_EPOCH.checked_add(since_epoch)?;
     Some(SystemTime::now().duration_since(made).unwrap_or_default())
 }
-
-#[cfg(test)]
-mod tests;

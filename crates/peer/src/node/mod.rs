@@ -12,8 +12,6 @@ mod error;
 mod observe;
 mod settings;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

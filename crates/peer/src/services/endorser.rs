@@ -300,6 +300,3 @@ fn failed(message: String) -> ProposalResponse {
 fn is_known(chaincode: &str) -> bool {
     matches!(chaincode, cscc::NAME | qscc::NAME)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,378 @@
+//! Organisations, a channel between two of them, and blocks of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prost_types::Timestamp;
+use selvedge_channel::{BlockVerifier, ChannelConfig, VerifiedBlock};
+use selvedge_devnet::genesis::{Address, ChannelSpecification};
+use selvedge_devnet::material::{Organization, Specification};
+use selvedge_devnet::signed_envelope;
+use selvedge_devnet::traffic::Author;
+use selvedge_gossip::event::Arrival;
+use selvedge_ledger::{LedgerManager, Options};
+use selvedge_msp::{Msp, SigningIdentity};
+use selvedge_peer::channel::{Channel, ChannelEvent, Channels, CommitQueue, JoinError};
+use selvedge_peer::metrics::Metrics;
+use selvedge_protos::Message;
+use selvedge_protos::block::{data_hash, header_bytes, header_hash};
+use selvedge_protos::common::{
+    Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigEnvelope, HeaderType, LastConfig,
+    Metadata, MetadataSignature, OrdererBlockMetadata, SignatureHeader,
+};
+use selvedge_protos::envelope::OpenedEnvelope;
+use selvedge_protos::orderer::BatchSize;
+use selvedge_protos::protos::{AcLs, ApiResource};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub const CHANNEL: &str = "testchannel";
+/// Nothing here takes nearly as long.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Awaits what must come soon.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("it takes too long")
+}
+
+/// Asks again and again until it is so.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while !condition().await {
+            tick.tick().await;
+        }
+    };
+    let result = tokio::time::timeout(DEADLINE, asking).await;
+    result.unwrap_or_else(|_| panic!("it did not become so in time: {what}"));
+}
+
+/// Two organisations in a channel, a third one that is in none, and an ordering organisation.
+pub struct Network {
+    pub folder: TempDir,
+    pub ordering: Organization,
+    pub organizations: Vec<Organization>,
+    pub genesis: Block,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        Self::of_channel(CHANNEL)
+    }
+
+    pub fn of_channel(channel_id: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("crypto");
+        let ordering = Organization::write(&root, Specification::orderer()).unwrap();
+        let organizations: Vec<_> = (1..=3)
+            .map(|number| Organization::write(&root, Specification::peers(number, 1)).unwrap())
+            .collect();
+        let address = |port| Address {
+            host: "127.0.0.1".to_owned(),
+            port,
+        };
+        let applications = organizations.iter().take(2);
+        let specification = ChannelSpecification {
+            channel_id,
+            ordering: &ordering,
+            // Nobody listens there.
+            orderer: address(9),
+            applications: applications.map(|org| (org, Vec::new())).collect(),
+            batch_size: BatchSize {
+                max_message_count: 10,
+                absolute_max_bytes: 1 << 20,
+                preferred_max_bytes: 1 << 20,
+            },
+            batch_timeout: Duration::from_secs(2),
+        };
+        let genesis = specification.genesis_block().unwrap();
+        Self {
+            folder,
+            ordering,
+            organizations,
+            genesis,
+        }
+    }
+
+    /// Organisations count from 1.
+    pub fn org(&self, number: usize) -> &Organization {
+        &self.organizations[number - 1]
+    }
+
+    pub fn admin(&self, org: usize) -> SigningIdentity {
+        self.org(org).user_identity("Admin").unwrap()
+    }
+
+    pub fn user(&self, org: usize) -> SigningIdentity {
+        self.org(org).user_identity("User1").unwrap()
+    }
+
+    pub fn peer(&self, org: usize) -> SigningIdentity {
+        self.org(org).node_identity("peer0").unwrap()
+    }
+
+    pub fn orderer(&self) -> SigningIdentity {
+        self.ordering.node_identity("orderer").unwrap()
+    }
+
+    /// The MSP of an organisation, as its peers have it.
+    pub fn msp(&self, org: usize) -> Msp {
+        self.peer(org).identity().msp().clone()
+    }
+
+    pub fn genesis_bytes(&self) -> Bytes {
+        self.genesis.encode_to_vec().into()
+    }
+
+    /// A member of an organisation whose certificate was valid until a moment ago.
+    pub fn expired(&self, org: usize, role: &str) -> SigningIdentity {
+        self.expired_with_key(org, role).0
+    }
+
+    /// The same with the private key, PEM.
+    pub fn expired_with_key(&self, org: usize, role: &str) -> (SigningIdentity, String) {
+        let ca = self.org(org).msp().join("../ca");
+        let files = std::fs::read_dir(&ca).unwrap();
+        let certificate = files
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|end| end == "pem"))
+            .unwrap();
+        let certificate = std::fs::read_to_string(certificate).unwrap();
+        let key = std::fs::read_to_string(ca.join("priv_sk")).unwrap();
+        let key = rcgen::KeyPair::from_pem(&key).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&certificate, key).unwrap();
+
+        let mut params = rcgen::CertificateParams::default();
+        let mut name = rcgen::DistinguishedName::new();
+        name.push(rcgen::DnType::CommonName, "expired");
+        name.push(rcgen::DnType::OrganizationalUnitName, role);
+        params.distinguished_name = name;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - Duration::from_secs(200);
+        params.not_after = now - Duration::from_secs(2);
+        let own = rcgen::KeyPair::generate().unwrap();
+        let issued = params.signed_by(&own, &issuer).unwrap();
+        let (certificate, key) = (issued.pem(), own.serialize_pem());
+        let identity =
+            SigningIdentity::from_pem(&self.msp(org), certificate.as_bytes(), key.as_bytes());
+        (identity.unwrap(), key)
+    }
+
+    /// Channels over a fresh ledger folder, with room for the events of a test.
+    pub fn channels(&self, folder: &str) -> (Channels, mpsc::Receiver<ChannelEvent>) {
+        self.channels_with(folder, Options::default())
+    }
+
+    pub fn channels_with(
+        &self,
+        folder: &str,
+        options: Options,
+    ) -> (Channels, mpsc::Receiver<ChannelEvent>) {
+        let path = self.folder.path().join(folder);
+        let (events, receiver) = mpsc::channel(100);
+        let ledgers = LedgerManager::open(&path, options).unwrap();
+        (Channels::new(ledgers, events), receiver)
+    }
+
+    /// The folder of the block files of the test's channel.
+    pub fn block_files(&self, folder: &str) -> std::path::PathBuf {
+        let path = self.folder.path().join(folder);
+        path.join("ledgersData/chains/chains").join(CHANNEL)
+    }
+}
+
+/// Joins as the services do, away from asynchronous tasks.
+pub async fn join(channels: &Channels, genesis: Bytes) -> Result<(), JoinError> {
+    let channels = channels.clone();
+    let joining = tokio::task::spawn_blocking(move || {
+        let genesis = channels.check_genesis(genesis)?;
+        channels.join(genesis)
+    });
+    joining.await.unwrap()
+}
+
+/// Has the channel's committer take blocks, and waits until they are in the ledger.
+pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
+    let (events, _receiver) = mpsc::channel(100);
+    let metrics = Metrics::new("1").unwrap().channel(CHANNEL);
+    let tasks = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let queue = CommitQueue::start(channel.clone(), metrics, events, &tasks, stop.clone());
+    for block in blocks {
+        queue.push(verified(block), Arrival::Orderer).unwrap();
+    }
+    let height = channel.ledger().height() + blocks.len() as u64;
+    let mut heights = channel.ledger().subscribe();
+    soon(heights.wait_for(|it| *it >= height)).await.unwrap();
+    stop.cancel();
+    tasks.close();
+    soon(tasks.wait()).await;
+}
+
+/// The blocks of the test's channel as its ordering service would make them.
+#[derive(Clone)]
+pub struct Chain {
+    pub blocks: Vec<Block>,
+    config: Config,
+    last_config: u64,
+    orderer: SigningIdentity,
+    author: Author,
+}
+
+impl Chain {
+    pub fn new(network: &Network) -> Self {
+        let config = ChannelConfig::from_block(&network.genesis).unwrap();
+        Self {
+            blocks: vec![network.genesis.clone()],
+            config: config.config().clone(),
+            last_config: 0,
+            orderer: network.orderer(),
+            author: Author {
+                channel_id: CHANNEL.to_owned(),
+                client: network.user(1),
+                endorsers: vec![network.peer(1), network.peer(2)],
+            },
+        }
+    }
+
+    /// A block with one transaction for each key.
+    pub fn push(&mut self, keys: &[&str]) -> Block {
+        let value = Bytes::from_static(b"value");
+        let envelopes = keys.iter().map(|key| {
+            let envelope = self.author.put(key, value.clone()).unwrap();
+            Bytes::from(envelope.encode_to_vec())
+        });
+        let envelopes = envelopes.collect();
+        self.push_envelopes(envelopes, false)
+    }
+
+    /// A config block with what `change` makes of the configuration.
+    pub fn push_config(&mut self, change: impl FnOnce(&mut Config)) -> Block {
+        self.config.sequence += 1;
+        change(&mut self.config);
+        let content = ConfigEnvelope {
+            config: Some(self.config.clone()),
+            last_update: None,
+        };
+        let data = content.encode_to_vec().into();
+        let envelope = signed_envelope(&self.orderer, HeaderType::Config, CHANNEL, data).unwrap();
+        self.push_envelopes(vec![envelope.encode_to_vec().into()], true)
+    }
+
+    fn push_envelopes(&mut self, data: Vec<Bytes>, is_config: bool) -> Block {
+        let last = self.blocks.last().unwrap().header.as_ref().unwrap();
+        let data = BlockData { data };
+        let header = BlockHeader {
+            number: last.number + 1,
+            previous_hash: header_hash(last).to_vec().into(),
+            data_hash: data_hash(&data).to_vec().into(),
+        };
+        if is_config {
+            self.last_config = header.number;
+        }
+        let block = Block {
+            metadata: Some(BlockMetadata {
+                metadata: self.metadata(&header),
+            }),
+            header: Some(header),
+            data: Some(data),
+        };
+        self.blocks.push(block.clone());
+        block
+    }
+
+    fn metadata(&self, header: &BlockHeader) -> Vec<Bytes> {
+        let last_config = LastConfig {
+            index: self.last_config,
+        };
+        let value = OrdererBlockMetadata {
+            last_config: Some(last_config),
+            consenter_metadata: Bytes::new(),
+        };
+        let value = value.encode_to_vec();
+        let signer = SignatureHeader {
+            creator: self.orderer.serialized().clone(),
+            nonce: Bytes::from_static(b"nonce"),
+        };
+        let signer = signer.encode_to_vec();
+        let signed = [value.as_slice(), &signer, &header_bytes(header)].concat();
+        let signatures = Metadata {
+            value: value.into(),
+            signatures: vec![MetadataSignature {
+                signature_header: signer.into(),
+                signature: self.orderer.sign(&signed).unwrap(),
+                identifier_header: Bytes::new(),
+            }],
+        };
+        let config = Metadata {
+            value: last_config.encode_to_vec().into(),
+            signatures: Vec::new(),
+        };
+        let mut slots = vec![Bytes::new(); 5];
+        slots[0] = signatures.encode_to_vec().into();
+        slots[1] = config.encode_to_vec().into();
+        slots
+    }
+}
+
+/// A block as if verification had just let it pass.
+pub fn verified(block: &Block) -> VerifiedBlock {
+    BlockVerifier::from_ledger(CHANNEL, block.encode_to_vec().into()).unwrap()
+}
+
+/// The id of a transaction of a block.
+pub fn transaction_id(block: &Block, index: usize) -> String {
+    let envelope = block.data.as_ref().unwrap().data[index].clone();
+    OpenedEnvelope::decode(envelope)
+        .unwrap()
+        .channel_header
+        .tx_id
+}
+
+/// Demands an application capability of the channel's peers.
+pub fn demand_capability(config: &mut Config, name: &str) {
+    let root = config.channel_group.as_mut().unwrap();
+    let application = root.groups.get_mut("Application").unwrap();
+    let value = application.values.get_mut("Capabilities").unwrap();
+    let mut capabilities =
+        selvedge_protos::common::Capabilities::decode(value.value.clone()).unwrap();
+    capabilities
+        .capabilities
+        .insert(name.to_owned(), Default::default());
+    value.value = capabilities.encode_to_vec().into();
+}
+
+/// Guards a resource of the channel by a policy.
+pub fn set_acl(config: &mut Config, resource: &str, policy: &str) {
+    let root = config.channel_group.as_mut().unwrap();
+    let application = root.groups.get_mut("Application").unwrap();
+    let value = application.values.entry("ACLs".to_owned()).or_default();
+    let mut acls = AcLs::decode(value.value.clone()).unwrap();
+    let policy = ApiResource {
+        policy_ref: policy.to_owned(),
+    };
+    acls.acls.insert(resource.to_owned(), policy);
+    value.value = acls.encode_to_vec().into();
+}
+
+/// Takes an organisation out of the channel.
+pub fn remove_organization(config: &mut Config, name: &str) {
+    let root = config.channel_group.as_mut().unwrap();
+    let application = root.groups.get_mut("Application").unwrap();
+    application.groups.remove(name).unwrap();
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+pub fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

@@ -38,8 +38,10 @@ pub struct Conductor {
     pub(crate) gossip_commands: mpsc::Sender<Command>,
     pub(crate) transport: GossipTransport,
     pub(crate) tls: Option<Arc<PeerTls>>,
-    /// `None`: this peer leads in no channel.
+    /// `None`: this peer never leads.
     pub(crate) delivery: Option<Delivery>,
+    /// Leads in every channel, whatever others do (`peer.gossip.orgLeader`).
+    pub(crate) static_leader: bool,
     pub(crate) committed: broadcast::Sender<CommittedBlock>,
     pub(crate) health: ChannelHealth,
     pub(crate) metrics: Metrics,
@@ -52,6 +54,8 @@ struct Followed {
     queue: CommitQueue,
     /// The height of the ledger that gossip knows of.
     announced: watch::Sender<u64>,
+    /// Set by gossip when this peer is elected, or no longer.
+    leads: watch::Sender<bool>,
     delivery: Option<ChannelDelivery>,
     metrics: ChannelMetrics,
 }
@@ -111,6 +115,11 @@ impl Conductor {
                     self.reconfigured(&channel, link, &before).await?;
                 }
             }
+            ChannelEvent::Leadership { channel, leads } => {
+                if let Some(link) = followed.get_mut(channel.id()) {
+                    self.lead(&channel, link, leads).await;
+                }
+            }
             ChannelEvent::Failed { channel, reason } => {
                 self.health.stopped(channel.id(), reason);
                 if let Some(link) = followed.get_mut(channel.id()) {
@@ -137,15 +146,47 @@ impl Conductor {
             self.stop.clone(),
         );
         self.trust();
-        self.configure(channel, &queue).await?;
         let mut link = Followed {
             queue,
             announced: watch::Sender::new(height),
+            leads: watch::Sender::new(false),
             delivery: None,
             metrics,
         };
-        self.start_delivery(channel, &mut link);
+        self.configure(channel, &link).await?;
+        if self.static_leader {
+            self.start_delivery(channel, &mut link);
+        } else {
+            let changes = link.leads.subscribe();
+            let events = self.channel_events.clone();
+            committers.spawn(follow_election(
+                channel.clone(),
+                changes,
+                events,
+                self.stop.clone(),
+            ));
+        }
         Ok(link)
+    }
+
+    /// Follows the election of the organisation's leader in a channel.
+    async fn lead(&self, channel: &Arc<Channel>, link: &mut Followed, leads: bool) {
+        if leads == link.delivery.is_some() || self.health.has_stopped(channel.id()) {
+            return;
+        }
+        if leads {
+            tracing::info!(
+                target: "gossip.service",
+                "Elected as a leader, starting delivery service for channel {}", channel.id()
+            );
+            self.start_delivery(channel, link);
+        } else {
+            tracing::info!(
+                target: "gossip.service",
+                "Renounced leadership, stopping delivery service for channel {}", channel.id()
+            );
+            link.stop_delivery().await;
+        }
     }
 
     fn start_delivery(&self, channel: &Arc<Channel>, link: &mut Followed) {
@@ -200,7 +241,7 @@ impl Conductor {
         }
         // The consensus type decides whether blocks are pushed.
         if !changes.anchor_peers.is_empty() || changes.consensus {
-            self.configure(channel, &link.queue).await?;
+            self.configure(channel, link).await?;
         }
         if !changes.msps.is_empty() {
             let orgs = changes.msps.iter();
@@ -222,14 +263,18 @@ impl Conductor {
         self.gossip_events.send(event).await.map_err(|_| Stopping)
     }
 
-    async fn configure(&self, channel: &Arc<Channel>, queue: &CommitQueue) -> Result<(), Stopping> {
+    async fn configure(&self, channel: &Arc<Channel>, link: &Followed) -> Result<(), Stopping> {
         tracing::info!(
             target: "gossip.gossip",
             "Joining gossip network of channel {} with {} organizations",
             channel.id(),
             channel.config().application().organizations().len()
         );
-        let command = Command::Configure(channel.clone(), queue.clone());
+        let command = Command::Configure {
+            channel: channel.clone(),
+            queue: link.queue.clone(),
+            leads: link.leads.clone(),
+        };
         self.gossip_commands
             .send(command)
             .await
@@ -259,6 +304,25 @@ impl Followed {
         if let Some(delivery) = self.delivery.take() {
             delivery.stop().await;
             self.metrics.set_leader(false);
+        }
+    }
+}
+
+/// Tells the conductor of elections, the last one if several come at once.
+async fn follow_election(
+    channel: Arc<Channel>,
+    mut changes: watch::Receiver<bool>,
+    events: mpsc::Sender<ChannelEvent>,
+    stop: CancellationToken,
+) {
+    while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+        let leads = *changes.borrow_and_update();
+        let event = ChannelEvent::Leadership {
+            channel: channel.clone(),
+            leads,
+        };
+        if events.send(event).await.is_err() {
+            return;
         }
     }
 }

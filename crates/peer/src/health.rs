@@ -106,6 +106,11 @@ impl ChannelHealth {
         self.0.lock().stopped.insert(channel.to_owned(), reason);
     }
 
+    /// Whether a channel has stopped.
+    pub fn has_stopped(&self, channel: &str) -> bool {
+        self.0.lock().stopped.contains_key(channel)
+    }
+
     /// How fetching from the ordering service fares in a channel.
     pub fn observe_ordering(&self, channel: &str, status: &FetchStatus) {
         let now = Instant::now();

@@ -34,6 +34,13 @@ pub enum ChannelEvent {
         /// The configuration before.
         before: Arc<ChannelConfig>,
     },
+    /// The election has made this peer the one that fetches the channel's blocks, or unmade it.
+    Leadership {
+        /// The channel.
+        channel: Arc<Channel>,
+        /// Whether it leads.
+        leads: bool,
+    },
     /// It cannot go on. Everything else does.
     Failed {
         /// The channel.

@@ -8,6 +8,7 @@ mod verifier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use selvedge_channel::VerifiedBlock;
 use selvedge_gossip::event::Event;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::channel::Channel;
 use crate::config::{DeliveryPolicy, PeerConfig};
 use crate::gossip::PeerBlock;
-use crate::health::ChannelHealth;
+use crate::health::{ChannelHealth, Reachability};
 use crate::tls::{TlsSetupError, read_roots};
 use verifier::DeliveryVerifier;
 
@@ -144,9 +145,11 @@ impl Delivery {
         let status = fetcher.status();
         tasks.spawn(keep_record(
             channel.id().to_owned(),
-            status,
+            status.clone(),
             self.health.clone(),
         ));
+        let id = ChannelId::from(channel.id());
+        tasks.spawn(give_way(id, status, self.events.clone()));
         Some(ChannelDelivery {
             channel: channel.clone(),
             fetcher,
@@ -203,6 +206,47 @@ async fn keep_record(
     loop {
         health.observe_ordering(&channel, &status.borrow_and_update());
         if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A leader that reaches no ordering node for this long lets another peer of its organisation lead.
+const GIVE_WAY_AFTER: Duration = Duration::from_secs(20);
+
+/// Tells gossip, again and again, that no ordering node can be reached. Go's leaders give way after
+/// `reconnectTotalTimeThreshold`, an hour by default; a static leader has nobody to give way to, which
+/// the core knows.
+async fn give_way(
+    channel: ChannelId,
+    mut status: watch::Receiver<FetchStatus>,
+    events: mpsc::Sender<Event<PeerBlock>>,
+) {
+    let mut reachability = Reachability::new(Instant::now());
+    let mut told = Instant::now();
+    loop {
+        let now = Instant::now();
+        reachability.observe(&status.borrow_and_update(), now);
+        let silence = reachability.unreachable_for(now);
+        let since_told = now.saturating_duration_since(told);
+        let rest = silence.map(|silence| {
+            GIVE_WAY_AFTER
+                .saturating_sub(silence)
+                .max(GIVE_WAY_AFTER.saturating_sub(since_told))
+        });
+        if rest == Some(Duration::ZERO) {
+            told = now;
+            let event = Event::OrdererUnreachable(channel.clone());
+            if events.send(event).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let changed = match rest {
+            Some(rest) => tokio::time::timeout(rest, status.changed()).await,
+            None => Ok(status.changed().await),
+        };
+        if matches!(changed, Ok(Err(_))) {
             return;
         }
     }

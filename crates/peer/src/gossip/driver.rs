@@ -9,7 +9,7 @@ use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, N
 use selvedge_gossip::node::Gossip;
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
 use selvedge_transport::gossip::GossipTransport;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{self, Errands};
@@ -24,7 +24,14 @@ pub const EVENT_QUEUE: usize = 512;
 /// A word to the driver from the rest of the peer.
 pub enum Command {
     /// A channel's ledger is open, or its configuration has changed.
-    Configure(Arc<Channel>, CommitQueue),
+    Configure {
+        /// The channel.
+        channel: Arc<Channel>,
+        /// Where its blocks go.
+        queue: CommitQueue,
+        /// Told when the election makes this peer the leader, or unmakes it.
+        leads: watch::Sender<bool>,
+    },
     /// What is known and counted?
     Status(oneshot::Sender<GossipStatus>),
 }
@@ -58,6 +65,8 @@ pub struct Driver {
 struct Link {
     channel: Arc<Channel>,
     queue: CommitQueue,
+    /// Told of every change of leadership; whoever follows sees the last one.
+    leads: watch::Sender<bool>,
 }
 
 impl Driver {
@@ -105,7 +114,17 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Configure(channel, queue) => self.configure(channel, queue),
+            Command::Configure {
+                channel,
+                queue,
+                leads,
+            } => {
+                self.configure(Link {
+                    channel,
+                    queue,
+                    leads,
+                });
+            }
             Command::Status(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(status::of(&self.parts.core, &self.parts.transport));
@@ -113,10 +132,10 @@ impl Driver {
         }
     }
 
-    fn configure(&mut self, channel: Arc<Channel>, queue: CommitQueue) {
-        let id = ChannelId::from(channel.id());
-        let setup = setup(&channel, self.parts.block_gossip);
-        let known = self.channels.insert(id, Link { channel, queue }).is_some();
+    fn configure(&mut self, link: Link) {
+        let id = ChannelId::from(link.channel.id());
+        let setup = setup(&link.channel, self.parts.block_gossip);
+        let known = self.channels.insert(id, link).is_some();
         self.handle(if known {
             Event::ChannelUpdated(setup)
         } else {
@@ -194,7 +213,9 @@ impl Driver {
                 }
             }
             Action::LeadershipChanged { channel, leads } => {
-                tracing::info!(target: "gossip.election", %channel, leads, "leadership has changed");
+                if let Some(link) = self.channels.get(&channel) {
+                    link.leads.send_replace(leads);
+                }
             }
             // There are no private data collections here yet, which other peers are told.
             Action::StorePrivateData { from, nonce, .. } => {

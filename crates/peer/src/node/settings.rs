@@ -43,6 +43,7 @@ pub(super) fn gossip(config: &PeerConfig) -> gossip_config::Config {
         reconnect_interval: gossip.reconnect_interval,
         max_connection_attempts: u32::try_from(gossip.max_connection_attempts).unwrap_or(u32::MAX),
         msg_expiration_factor: gossip.msg_expiration_factor,
+        use_leader_election: gossip.use_leader_election,
         election: gossip_config::ElectionConfig {
             startup_grace_period: gossip.election.startup_grace_period,
             membership_sample_interval: gossip.election.membership_sample_interval,

@@ -62,13 +62,6 @@ impl Starter {
         if config.gossip.use_leader_election && config.gossip.org_leader {
             return Err(StartError::TwoKindsOfLeader);
         }
-        if config.gossip.use_leader_election {
-            tracing::error!(
-                target: "gossip.election",
-                "peer.gossip.useLeaderElection is set, but this peer cannot be elected yet: it follows \
-                 whoever leads; set peer.gossip.orgLeader to fetch blocks from the ordering service"
-            );
-        }
         let directory = &config.local_msp.config_path;
         let signer = load_signing_identity(directory, &config.local_msp.id)
             .map_err(|source| unusable_msp(&config, source))?;
@@ -168,6 +161,7 @@ impl Starter {
             transport: node.transport.clone(),
             tls: self.tls.clone(),
             delivery,
+            static_leader: self.config.gossip.org_leader,
             committed: node.committed.clone(),
             health: health.clone(),
             metrics: self.metrics.clone(),
@@ -244,13 +238,14 @@ impl Starter {
         })?)
     }
 
-    /// `None` where this peer does not lead.
+    /// `None` where this peer never leads.
     fn delivery(
         &self,
         events: mpsc::Sender<selvedge_gossip::event::Event<PeerBlock>>,
         health: &ChannelHealth,
     ) -> Result<Option<Delivery>, StartError> {
-        if !self.config.gossip.org_leader {
+        let gossip = &self.config.gossip;
+        if !gossip.org_leader && !gossip.use_leader_election {
             return Ok(None);
         }
         let identity = self.tls.as_ref().map(|tls| tls.client_identity().clone());

@@ -187,6 +187,7 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
                 Definition::Chaincode(chaincode) => chaincode,
                 Definition::Undefined => return Ok(Err(undefined(&first.collection))),
                 Definition::Unreadable(fault) => return Ok(Err(unreadable(namespace, fault))),
+                Definition::Legacy => return Ok(Err(legacy(namespace))),
             };
             let missing = std::iter::once(first)
                 .chain(written)
@@ -277,6 +278,7 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
         let chaincode = match &*definition {
             Definition::Undefined => return unusable("is not defined"),
             Definition::Unreadable(fault) => Err(here(unreadable(namespace, fault)))?,
+            Definition::Legacy => Err(here(legacy(namespace)))?,
             Definition::Chaincode(Chaincode { plugin, .. }) if plugin.is_empty() => {
                 return unusable("is defined without a validation plugin");
             }
@@ -337,6 +339,12 @@ fn unreadable(namespace: &str, fault: &str) -> Reason {
     Reason::Definition {
         namespace: namespace.to_owned(),
         fault: fault.to_owned(),
+    }
+}
+
+fn legacy(namespace: &str) -> Reason {
+    Reason::LegacyChaincode {
+        namespace: namespace.to_owned(),
     }
 }
 
@@ -405,7 +413,7 @@ fn verdict(transaction: Opened, judgement: Judgement) -> TxVerdict {
 }
 
 /// What a config transaction writes (Fabric: `core/peer`, ConfigTxProcessor).
-fn config_writes(envelope: Bytes) -> TxRwSet {
+pub(crate) fn config_writes(envelope: Bytes) -> TxRwSet {
     let write = KvWrite {
         key: CONFIG_KEY.to_owned(),
         is_delete: false,

@@ -38,8 +38,10 @@ const PLUGIN: &str = "vscc";
 pub(crate) enum Definition {
     /// No chaincode of this name was defined.
     Undefined,
-    /// It is there and cannot be used; a Go peer halts at it.
+    /// It is there and cannot be read; a Go peer halts at it.
     Unreadable(String),
+    /// Only the legacy lifecycle knows the chaincode.
+    Legacy,
     /// A chaincode.
     Chaincode(Chaincode),
 }
@@ -103,10 +105,8 @@ impl Definition {
         }
         let metadata = state.value(LIFECYCLE, &format!("namespaces/metadata/{namespace}"))?;
         let Some(metadata) = metadata else {
-            return match state.value(LEGACY_LIFECYCLE, namespace)? {
-                None => Ok(Self::Undefined),
-                Some(_) => Ok(Self::Unreadable("it has the legacy lifecycle".to_owned())),
-            };
+            let legacy = state.value(LEGACY_LIFECYCLE, namespace)?;
+            return Ok(legacy.map_or(Self::Undefined, |_| Self::Legacy));
         };
         let field = |name: &str| {
             let key = format!("namespaces/fields/{namespace}/{name}");

@@ -128,6 +128,15 @@ pub enum Reason {
         /// What is wrong.
         fault: String,
     },
+    /// A chaincode that it calls or writes to is defined by the legacy lifecycle alone. A Go peer
+    /// validates by that definition.
+    #[error(
+        "chaincode {namespace} has the legacy lifecycle, which is not supported; define it anew"
+    )]
+    LegacyChaincode {
+        /// The chaincode.
+        namespace: String,
+    },
     /// A chaincode asks for a validation plugin that is not here.
     #[error(
         "chaincode {namespace} is to be validated by plugin {plugin:?}; there is only \"vscc\""

@@ -28,7 +28,8 @@ pub struct Options {
     pub workers: NonZeroUsize,
     /// Verdicts for transactions that are undecidable. Such a transaction gets the stated code without
     /// any check, and later ones of its block take it for one that passed or failed its endorsement
-    /// checks accordingly. `VALID` can only be stated for a transaction whose results can be read.
+    /// checks accordingly. `VALID` can only be stated for a transaction whose results can be read, and
+    /// gives way to `DUPLICATE_TXID` if a valid transaction of the same block has its id.
     pub stated: StatedVerdicts,
 }
 

@@ -343,20 +343,19 @@ fn definitions_that_cannot_be_used() {
         ("fields/assets/EndorsementInfo", &state_bytes(vec![0xff])),
         ("fields/assets/Collections", &state_bytes(vec![0xff])),
         ("fields/assets/Collections", b"\x08\x05"),
-        ("lscc/nosuch", b"anything"),
     ] {
         let fixture = with(key, value);
-        let chaincode = if key.starts_with("lscc") {
-            "nosuch"
-        } else {
-            "assets"
-        };
-        let (_, reason) = fixture.undecidable(&[put(&fixture, chaincode)]);
+        let (_, reason) = fixture.undecidable(&[put(&fixture, "assets")]);
         assert!(
             matches!(reason, Reason::Definition { .. }),
             "{key}: {reason}"
         );
     }
+    let fixture = with("lscc/nosuch", b"anything");
+    let legacy = Reason::LegacyChaincode {
+        namespace: "nosuch".to_owned(),
+    };
+    assert_eq!(fixture.undecidable(&[put(&fixture, "nosuch")]), (0, legacy));
     let validation = "fields/assets/ValidationInfo";
     let fixture = with(validation, &info("custom", b"\x12\x01/"));
     let (_, reason) = fixture.undecidable(&[put(&fixture, "assets")]);

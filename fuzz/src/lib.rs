@@ -22,9 +22,12 @@ use selvedge_peer::logging::LogSpec;
 use selvedge_peer::services::proposal::UnpackedProposal;
 use selvedge_policy::{SignaturePolicy, parse_implicit_meta_policy, parse_policy};
 use selvedge_protos::Message;
-use selvedge_protos::common::Block;
+use selvedge_protos::common::{Block, BlockData, BlockHeader};
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::protos::SignedProposal;
+use selvedge_validation::{
+    Options, SourceError, StateReader, TransactionIds, ValidationError, Validator,
+};
 
 /// A recorded genesis block of a raft channel, whose configuration the targets work with.
 pub const GENESIS: &[u8] = include_bytes!("../../testdata/raft/orderer-blocks/000000.block");
@@ -38,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("block", block),
     ("genesis_block", genesis_block),
     ("envelope", envelope),
+    ("transaction", transaction),
     ("identity", identity),
     ("signature_policy", signature_policy),
     ("policy_text", policy_text),
@@ -77,6 +81,30 @@ pub fn genesis_block(bytes: &[u8]) {
 /// A transaction's layers.
 pub fn envelope(bytes: &[u8]) {
     let _ = OpenedEnvelope::decode(Bytes::copy_from_slice(bytes));
+}
+
+/// A transaction in a block, which gets a verdict or is said to have none.
+pub fn transaction(bytes: &[u8]) {
+    let Some(config) = channel() else { return };
+    let Ok(validator) = Validator::new(config.clone(), Options::default()) else {
+        return;
+    };
+    let header = BlockHeader {
+        number: 1,
+        ..BlockHeader::default()
+    };
+    let data = BlockData {
+        data: vec![Bytes::copy_from_slice(bytes)],
+    };
+    let block = Block {
+        header: Some(header),
+        data: Some(data),
+        metadata: None,
+    };
+    match validator.validate_block(&block, &Nothing, &Nothing) {
+        Ok(verdicts) => assert_eq!(verdicts.len(), 1),
+        Err(error) => assert!(matches!(error, ValidationError::Undecidable(_))),
+    }
 }
 
 /// A serialized identity, held against a channel's MSPs.
@@ -158,5 +186,28 @@ impl Crypto for Gullible {
 impl IdentitySource for Gullible {
     fn identity(&self, _: &PkiId) -> Option<Identity> {
         None
+    }
+}
+
+/// A ledger without content.
+struct Nothing;
+
+impl StateReader for Nothing {
+    fn value(&self, _: &str, _: &str) -> Result<Option<Bytes>, SourceError> {
+        Ok(None)
+    }
+
+    fn metadata(&self, _: &str, _: &str) -> Result<Option<Bytes>, SourceError> {
+        Ok(None)
+    }
+
+    fn hashed_metadata(&self, _: &str, _: &str, _: &[u8]) -> Result<Option<Bytes>, SourceError> {
+        Ok(None)
+    }
+}
+
+impl TransactionIds for Nothing {
+    fn contains(&self, _: &str) -> Result<bool, SourceError> {
+        Ok(false)
     }
 }

@@ -1,11 +1,13 @@
 //! Every target returns from random bytes and from damaged recordings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use selvedge_fuzz::TARGETS;
+use selvedge_protos::Message;
+use selvedge_protos::common::Block;
 
 /// Recordings of every kind that a target takes.
 fn recordings() -> Vec<Vec<u8>> {
@@ -27,8 +29,18 @@ fn recordings() -> Vec<Vec<u8>> {
                 .map(|file| std::fs::read(file).expect("file")),
         );
     }
+    recordings.extend(transactions(&root.join("forged/orderer-blocks")));
     recordings.retain(|bytes| bytes.len() < 64 * 1024);
     recordings
+}
+
+/// The transactions in recorded blocks.
+fn transactions(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(folder).expect("folder");
+    let files = entries.map(|entry| std::fs::read(entry.expect("entry").path()).expect("file"));
+    let blocks = files.map(|bytes| Block::decode(&bytes[..]).expect("block"));
+    let data = blocks.flat_map(|block| block.data.unwrap_or_default().data);
+    data.map(|transaction| transaction.to_vec()).collect()
 }
 
 fn run_all(bytes: &[u8]) {

@@ -1,7 +1,12 @@
 //! The verdicts of Go peers on recorded chains.
 
+use std::sync::Arc;
+
+use selvedge_channel::ChannelConfig;
+use selvedge_protos::Message;
+use selvedge_protos::common::{Capabilities, Capability};
 use selvedge_protos::protos::TxValidationCode;
-use selvedge_validation::TransactionKind;
+use selvedge_validation::{Options, TransactionKind, Validator};
 
 use crate::support::{Chain, Peer};
 
@@ -62,4 +67,31 @@ fn a_valid_transaction_is_handed_on_decoded() {
     };
     let part = transaction.rwset.namespace(&chaincode.name).unwrap();
     assert!(part.has_writes());
+}
+
+#[test]
+fn channels_with_the_legacy_lifecycle_are_refused() {
+    let (genesis, _) = Chain::read("raft").blocks().next().unwrap();
+    let recorded = ChannelConfig::from_block(&genesis).unwrap();
+    let with_capability = |name: &str| {
+        let mut config = recorded.config().clone();
+        let root = config.channel_group.as_mut().unwrap();
+        let application = root.groups.get_mut("Application").unwrap();
+        let value = application.values.get_mut("Capabilities").unwrap();
+        let capability = (name.to_owned(), Capability::default());
+        let capabilities = Capabilities {
+            capabilities: [capability].into(),
+        };
+        value.value = capabilities.encode_to_vec().into();
+        let config = ChannelConfig::from_config(recorded.channel_id(), config).unwrap();
+        Validator::new(Arc::new(config), Options::default())
+    };
+    for current in ["V2_0", "V2_5"] {
+        assert!(with_capability(current).is_ok());
+    }
+    for legacy in ["V1_2", "V1_3", "V1_4_2"] {
+        let error = with_capability(legacy).unwrap_err();
+        assert_eq!(error.channel, "vectors");
+        assert!(error.to_string().contains("legacy lifecycle"), "{error}");
+    }
 }

@@ -19,7 +19,7 @@
 //!
 //! The outcome is a [`TxVerdict`] for each transaction. A valid one comes with its decoded results
 //! ([`TxRwSet`]), so that nothing after this has to decode them again. Whether its reads still hold is
-//! the next question.
+//! the next question, which [`mvcc`] answers.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -72,6 +72,7 @@ mod decision;
 mod definition;
 mod error;
 mod key_policies;
+pub mod mvcc;
 mod namespace;
 mod parallel;
 mod policy;

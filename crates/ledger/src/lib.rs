@@ -17,6 +17,7 @@
 //!   chains/index/ and others      a Go peer's databases; not read, not touched
 //!   selvedge/channels/CHANNEL/    all that is made from the channel's blocks
 //!     index/                      the block index (fjall)
+//!     state/                      the state database (fjall)
 //!   selvedge/joining/             channels that are being made
 //! ```
 //!

@@ -17,6 +17,7 @@ use crate::block_format::{read_prefix, read_varint};
 use crate::block_store::{BlockStore, Options};
 use crate::channel_id::validate_channel_id;
 use crate::disk::{Disk, SystemDisk};
+use crate::state::{StateDatabase, StateError};
 use crate::store::MemoryStore;
 
 /// The ledgers under one data directory (`peer.fileSystemPath`), which it holds locked.
@@ -73,6 +74,10 @@ impl Layout {
 
     fn index(&self, channel: &str) -> PathBuf {
         self.derived(channel).join("index")
+    }
+
+    fn state(&self, channel: &str) -> PathBuf {
+        self.derived(channel).join("state")
     }
 
     fn joining(&self) -> PathBuf {
@@ -173,6 +178,12 @@ impl LedgerManager {
         }
         self.write_genesis(channel, genesis)?;
         Ok(ledger.insert(self.open_store(channel)?).clone())
+    }
+
+    /// Opens the state of a channel, empty if there is none. It may be behind the channel's blocks; whoever
+    /// opens it brings it level. It can be open once.
+    pub fn open_state(&self, channel: &str) -> Result<StateDatabase, StateError> {
+        StateDatabase::open(&self.layout.state(channel))
     }
 
     fn slot(&self, channel: &str) -> Slot {

@@ -72,6 +72,7 @@
 
 pub mod access;
 pub mod channel;
+pub mod commit;
 pub mod conductor;
 pub mod config;
 pub mod delivery;

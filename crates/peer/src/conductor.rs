@@ -125,6 +125,10 @@ impl Conductor {
                 if let Some(link) = followed.get_mut(channel.id()) {
                     link.stop_delivery().await;
                 }
+                // A peer that takes no blocks must not be elected to fetch them, nor be sent any. A
+                // Go peer would have ended.
+                let left = ChannelId::from(channel.id());
+                self.tell_gossip(Event::ChannelLeft(left)).await?;
             }
         }
         Ok(())

@@ -82,7 +82,9 @@ impl Bench {
                     told.push(reason.to_string());
                     break;
                 }
-                ChannelEvent::Opened(_) => panic!("nothing was opened"),
+                ChannelEvent::Opened(_) | ChannelEvent::Leadership { .. } => {
+                    panic!("this is not the committer's to tell")
+                }
             }
         }
         told

@@ -12,4 +12,5 @@ mod committer;
 mod deliver;
 mod endorser;
 mod node;
+mod ordering;
 mod support;

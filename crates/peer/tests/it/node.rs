@@ -10,6 +10,9 @@ use selvedge_peer::config::Sources;
 use selvedge_peer::logging::LogControl;
 use selvedge_peer::node::{Node, StartError};
 use selvedge_protos::Message;
+use selvedge_protos::protos::SignedProposal;
+use selvedge_transport::services::protos::endorser_client::EndorserClient;
+use selvedge_transport::{ClientTls, ConnectOptions, certificates_from_pem, channel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -18,22 +21,22 @@ use crate::support::{
 };
 
 /// A peer0 of an organisation, to be changed before it starts.
-struct Place<'a> {
-    network: &'a Network,
-    org: usize,
-    data: PathBuf,
-    listen: String,
-    operations: String,
-    msp: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-    roots: PathBuf,
-    bootstrap: String,
-    leads: bool,
+pub struct Place<'a> {
+    pub network: &'a Network,
+    pub org: usize,
+    pub data: PathBuf,
+    pub listen: String,
+    pub operations: String,
+    pub msp: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub roots: PathBuf,
+    pub bootstrap: String,
+    pub leads: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(network: &'a Network, org: usize) -> Self {
+    pub fn new(network: &'a Network, org: usize) -> Self {
         let organization = network.org(org);
         let tls = organization.node_tls("peer0");
         Self {
@@ -111,7 +114,7 @@ metrics:
     }
 
     /// A peer that has joined the channel.
-    async fn joined(&self) -> Node {
+    pub async fn joined(&self) -> Node {
         let node = self.start().await.unwrap();
         node.join(self.network.genesis_bytes()).await.unwrap();
         node
@@ -124,7 +127,7 @@ metrics:
 }
 
 /// The body of a GET request, and the status.
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -528,6 +531,56 @@ async fn a_peer_with_an_expired_certificate_does_not_start() {
     };
     let error = place.refused().await;
     assert!(error.contains("expired"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_do_is_measured() {
+    let network = Network::new();
+    let node = Place::new(&network, 1).joined().await;
+    let authority = read(&network.org(1).node_tls("peer0").authority);
+    let roots = certificates_from_pem(&authority).unwrap();
+    let tls = ClientTls::new(&roots, None, None).unwrap();
+    let endpoint = node.address().to_string().parse().unwrap();
+    let connection = channel(&endpoint, Some(tls), &ConnectOptions::default());
+    let junk = SignedProposal::default();
+    let refused = EndorserClient::new(connection)
+        .process_proposal(junk)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unknown);
+    // A client that does not speak TLS.
+    let mut plain = TcpStream::connect(node.address()).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+
+    let expected = [
+        "grpc_server_unary_requests_received{method=\"ProcessProposal\",service=\"protos_Endorser\"} 1",
+        "grpc_server_unary_requests_completed{code=\"Unknown\",method=\"ProcessProposal\",service=\"protos_Endorser\"} 1",
+        "grpc_comm_conn_opened 1",
+        "grpc_comm_conn_closed 1",
+        "selvedge_grpc_tls_handshakes_failed_total 1",
+        "gossip_membership_total_peers_known{channel=\"testchannel\"} 0",
+        "gossip_payload_buffer_size{channel=\"testchannel\"} 0",
+        "gossip_leader_election_leader{channel=\"testchannel\"} 0",
+        "ledger_blockchain_height{channel=\"testchannel\"} 1",
+    ];
+    until("everything is counted", async || {
+        let text = metrics_of(&node).await;
+        expected
+            .iter()
+            .all(|line| text.lines().any(|found| found == *line))
+    })
+    .await;
+    let text = metrics_of(&node).await;
+    let year_2030 = 1_893_456_000.0;
+    for certificate in ["enrollment", "tls_server", "tls_client"] {
+        let name = format!(
+            "selvedge_certificate_expiry_timestamp_seconds{{certificate=\"{certificate}\"}} "
+        );
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        let value: f64 = value.unwrap().parse().unwrap();
+        assert!(value > year_2030, "{certificate} {value}");
+    }
+    soon(node.stop()).await;
 }
 
 #[test]

@@ -66,7 +66,12 @@ impl Network {
         Self::of_channel(CHANNEL)
     }
 
+    /// Whose ordering node nobody will find.
     pub fn of_channel(channel_id: &str) -> Self {
+        Self::with_orderer(channel_id, 9)
+    }
+
+    pub fn with_orderer(channel_id: &str, orderer_port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("crypto");
         let ordering = Organization::write(&root, Specification::orderer()).unwrap();
@@ -81,8 +86,7 @@ impl Network {
         let specification = ChannelSpecification {
             channel_id,
             ordering: &ordering,
-            // Nobody listens there.
-            orderer: address(9),
+            orderer: address(orderer_port),
             applications: applications.map(|org| (org, Vec::new())).collect(),
             batch_size: BatchSize {
                 max_message_count: 10,

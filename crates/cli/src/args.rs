@@ -1,5 +1,5 @@
-//! The command line. Verbs and flags of Fabric's `peer` keep their names and meaning; `devnet` and
-//! `simulate` are ours.
+//! The command line. Verbs and flags of Fabric's `peer` keep their names and meaning; `devnet`, `ledger`
+//! and `simulate` are ours.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,8 +33,33 @@ pub enum Command {
     /// Whole networks for development, in one process.
     #[command(subcommand)]
     Devnet(DevnetCommand),
+    /// Work on ledgers without a node: replay.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Runs the gossip of thousands of peers on virtual time. One seed gives one result.
     Simulate(Box<SimulateArgs>),
+}
+
+/// `ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Validates blocks and commits them into a fresh ledger.
+    Replay(ReplayArgs),
+}
+
+/// `ledger replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Folder with the blocks as an ordering node delivers them: 000000.block, 000001.block ...
+    #[arg(value_name = "BLOCKS_DIR")]
+    pub blocks_dir: PathBuf,
+    /// Data directory for the ledger, as in peer.fileSystemPath. Without it the ledger is removed at
+    /// the end.
+    #[arg(long, value_name = "DIR")]
+    pub ledger: Option<PathBuf>,
+    /// How to tell of each block.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// `node`.

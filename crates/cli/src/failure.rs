@@ -52,6 +52,11 @@ pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "Error: {}", text.trim_end());
 }
 
+/// Writes a line that is no result to standard error.
+pub fn print_note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Writes a result to standard output.
 pub fn print_out(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

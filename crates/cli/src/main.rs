@@ -2,11 +2,12 @@
 //! networks.
 //!
 //! Verbs and flags are those of Fabric's `peer`, so a symbolic link named `peer` takes the place
-//! of the Go program in scripts. What is ours alone stands beside them: `devnet` and `simulate`.
+//! of the Go program in scripts. What is ours alone stands beside them: `devnet`, `ledger` and
+//! `simulate`.
 //!
 //! - `args`: what can be said on the command line.
 //! - `client`: gRPC clients of a peer and of an ordering node, as the configured identity.
-//! - `channel`, `devnet`, `node`, `simulate`, `version`: the verbs.
+//! - `channel`, `devnet`, `ledger`, `node`, `simulate`, `version`: the verbs.
 //!
 //! Results go to standard output, the log and errors to standard error. A failure is one line that
 //! begins with `Error: `, and exit status 1, as in Fabric.
@@ -16,6 +17,7 @@ mod channel;
 mod client;
 mod devnet;
 mod failure;
+mod ledger;
 mod node;
 mod signals;
 mod simulate;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use args::{Command, CommandLine, DevnetCommand, NodeCommand};
+use args::{Command, CommandLine, DevnetCommand, LedgerCommand, NodeCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -88,6 +90,7 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
         }
         Command::Channel(arguments) => channel::run(*arguments),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
+        Command::Ledger(LedgerCommand::Replay(arguments)) => ledger::replay(&arguments),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Devnet(DevnetCommand::Up(arguments)) => devnet::up(arguments),
     }

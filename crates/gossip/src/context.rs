@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
@@ -21,6 +22,8 @@ pub struct LocalPeer {
     pub internal_endpoint: Endpoint,
     /// Published to other organisations; may be empty.
     pub external_endpoint: Endpoint,
+    /// What its alive messages say beside: see [`extension`](crate::extension). Empty: as Fabric's.
+    pub metadata: Bytes,
     /// When it was started.
     pub started: Instant,
     /// The same in nanoseconds since 1970: the incarnation of all that it signs.

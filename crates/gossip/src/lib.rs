@@ -27,6 +27,7 @@
 //! - [`election`]: who of an organisation fetches a channel's blocks from the ordering service.
 //! - [`private_data`]: pushed with acknowledgement, fetched from those who have it.
 //! - [`pull`]: hello, digest, request, update; used for identities and blocks.
+//! - [`extension`]: what peers of this project do among themselves, and how they know each other.
 //! - [`emitter`]: what is pushed, in batches; who gets it is decided when a batch leaves.
 //! - [`message_store`]: the newest message of each author.
 //! - [`admission`]: how much other peers may have this peer do at a time.
@@ -53,6 +54,7 @@ pub mod crypto;
 pub mod election;
 pub mod emitter;
 pub mod event;
+pub mod extension;
 pub mod identity;
 pub mod membership;
 pub mod message;

@@ -73,6 +73,7 @@ pub(crate) fn local_peer(org: &str, name: &str, external: bool, now: Instant) ->
         identity,
         internal_endpoint: Endpoint::from(endpoint.as_str()),
         external_endpoint: Endpoint::from(if external { endpoint.as_str() } else { "" }),
+        metadata: Bytes::new(),
         started: now,
         incarnation: 1_000,
     }

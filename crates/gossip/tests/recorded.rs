@@ -221,6 +221,7 @@ fn leadership_messages_are_built_as_they_were_recorded() {
             identity: peer.identity.clone(),
             internal_endpoint: Endpoint::from(peer.internal_endpoint.as_str()),
             external_endpoint: Endpoint::from(peer.endpoint.as_str()),
+            metadata: Bytes::new(),
             started: Instant::now(),
             incarnation: 1,
         };

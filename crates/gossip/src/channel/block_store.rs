@@ -13,6 +13,8 @@ use crate::types::PkiId;
 
 /// Most bytes that a channel keeps for pulling, whatever the count; at least the newest block stays.
 const MAX_BYTES: usize = 64 << 20;
+/// How often a peer is sent a block that it asks for beside a pull.
+const MAX_SERVED: u8 = 2;
 
 #[derive(Debug)]
 struct Stored<B> {
@@ -20,6 +22,8 @@ struct Stored<B> {
     envelope: Envelope,
     /// Peers that sent this block, were sent it, or said that they have it.
     holders: BTreeSet<PkiId>,
+    /// How often it was sent to whom because they asked for it beside a pull.
+    served: BTreeMap<PkiId, u8>,
 }
 
 /// See the module's documentation.
@@ -66,6 +70,7 @@ impl<B: Clone> BlockStore<B> {
                 block,
                 envelope,
                 holders: BTreeSet::new(),
+                served: BTreeMap::new(),
             },
         );
         self.trim();
@@ -107,6 +112,17 @@ impl<B: Clone> BlockStore<B> {
             .is_some_and(|stored| stored.holders.contains(peer))
     }
 
+    /// Whether a peer is sent a block that it asks for beside a pull: twice at most. It has it from now on.
+    pub fn may_serve(&mut self, number: u64, peer: PkiId) -> bool {
+        let Some(stored) = self.blocks.get_mut(&number) else {
+            return false;
+        };
+        stored.holders.insert(peer);
+        let served = stored.served.entry(peer).or_default();
+        *served = served.saturating_add(1);
+        *served <= MAX_SERVED
+    }
+
     /// Whether a peer is known to have this block or a later one.
     pub fn is_held_from(&self, number: u64, peer: &PkiId) -> bool {
         self.blocks
@@ -118,6 +134,7 @@ impl<B: Clone> BlockStore<B> {
     pub fn forget(&mut self, peer: &PkiId) {
         for stored in self.blocks.values_mut() {
             stored.holders.remove(peer);
+            stored.served.remove(peer);
         }
     }
 

@@ -28,6 +28,7 @@ impl<B: Payload> Channel<B> {
         if self.buffer.has(number) || !self.blocks.accepts(number) {
             self.blocks.held_by(number, from);
             c.ctx.counters.duplicate_block();
+            self.superfluous(from, number, c);
             return;
         }
         let arrived = ArrivedBlock {
@@ -42,9 +43,21 @@ impl<B: Payload> Channel<B> {
 
     /// A block that is not known yet came from a peer: one copy of it is to be verified.
     pub(super) fn arrived(&mut self, block: ArrivedBlock, c: &mut ChannelContext<'_, '_, B>) {
+        let (from, number) = (block.from, block.number);
+        let pushed = block.how == Arrival::Push;
         match self.arriving.add(&block) {
-            Arrived::Verify => self.verify(block, c),
-            Arrived::InProgress => c.ctx.counters.duplicate_block(),
+            Arrived::Verify => {
+                if pushed && self.uses_tree_with(&from, c) {
+                    self.tree.came_first(from, number, c.now());
+                }
+                self.verify(block, c);
+            }
+            Arrived::InProgress => {
+                c.ctx.counters.duplicate_block();
+                if pushed {
+                    self.superfluous(from, number, c);
+                }
+            }
             Arrived::Full => c.ctx.dropped(DropReason::ChannelFull),
         }
     }
@@ -74,9 +87,11 @@ impl<B: Payload> Channel<B> {
             self.backoff.clear(sender);
         }
         self.initiator.satisfied(&number, c.now());
-        if let Some(envelope) = arrived.envelope {
-            let source = (arrived.how == Arrival::Push).then_some(arrived.from);
-            self.keep(&block, envelope, source, &senders, c);
+        if let Some(envelope) = arrived.envelope
+            && self.keep(&block, envelope, &senders, c)
+            && arrived.how == Arrival::Push
+        {
+            self.pass_on(number, Some(arrived.from), c);
         }
         let demand = match arrived.how {
             Arrival::StateTransfer => Demand::Requested,
@@ -89,6 +104,9 @@ impl<B: Payload> Channel<B> {
     pub(super) fn on_refused(&mut self, arrived: &ArrivedBlock, c: &mut ChannelContext<'_, '_, B>) {
         c.ctx.dropped(DropReason::BlockRefused);
         let (senders, next) = self.arriving.refused(arrived.number);
+        for sender in &senders {
+            self.tree.refused(arrived.number, sender, c.now());
+        }
         // Who is far behind may lack the configuration by which the block is good.
         if self.buffer.accepts(arrived.number, Demand::Requested) {
             for sender in senders {
@@ -113,46 +131,48 @@ impl<B: Payload> Channel<B> {
         }
         if self.setup.block_gossip && self.blocks.accepts(number) {
             let envelope = self.data_message(&block);
-            self.keep(&block, envelope, None, &BTreeSet::new(), c);
-            if let Some(emission) = self.emission(number, None) {
-                c.ctx.emit(emission);
+            if self.keep(&block, envelope, &BTreeSet::new(), c) {
+                self.pass_on(number, None, c);
             }
         }
         self.initiator.satisfied(&number, c.now());
         self.put_in_order(block, Arrival::Orderer, Demand::Ordered, c);
     }
 
-    /// Stores a verified block to be served, and pushes it on if it was pushed to us by `source`.
-    ///
-    /// Blocks that were pulled are served but not pushed, as in Fabric.
+    /// Stores a verified block to be served. `false`: it is there, or too old.
     fn keep(
         &mut self,
         block: &B,
         envelope: Envelope,
-        source: Option<PkiId>,
         holders: &BTreeSet<PkiId>,
         c: &mut ChannelContext<'_, '_, B>,
-    ) {
+    ) -> bool {
         let number = block.number();
         let added = self.blocks.add(number, block.clone(), envelope, c.ctx.now);
-        for holder in holders {
-            self.blocks.held_by(number, *holder);
+        let announcers = self.tree.settled(number);
+        for holder in holders.iter().copied().chain(announcers) {
+            self.blocks.held_by(number, holder);
         }
-        if added
-            && source.is_some()
-            && let Some(emission) = self.emission(number, source)
-        {
-            c.ctx.emit(emission);
-        }
+        added
     }
 
-    fn emission(&self, number: u64, received_from: Option<PkiId>) -> Option<Emission> {
-        let envelope = self.blocks.get(number)?.clone();
-        Some(Emission {
-            route: Route::Block(self.id.clone(), number),
-            envelope,
-            received_from,
-        })
+    /// Passes on a block that came from the ordering service or was pushed to us by `received_from`.
+    ///
+    /// Blocks that were pulled are served but not passed on, as in Fabric.
+    fn pass_on(
+        &mut self,
+        number: u64,
+        received_from: Option<PkiId>,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        self.push_along_tree(number, c);
+        if let Some(envelope) = self.blocks.get(number).cloned() {
+            c.ctx.emit(Emission {
+                route: Route::Block(self.id.clone(), number),
+                envelope,
+                received_from,
+            });
+        }
     }
 
     fn data_message(&self, block: &B) -> Envelope {
@@ -169,6 +189,9 @@ impl<B: Payload> Channel<B> {
 
     /// Up to `count` random peers to push a block to: of our organisation, in the channel, and not known
     /// to have it. They are known to have it from now on.
+    ///
+    /// Peers that use the tree are drawn too, and get announcements instead. So a peer that does not is sent
+    /// as many copies as it would be in an organisation of its like.
     pub(super) fn push_targets(
         &mut self,
         number: u64,
@@ -176,28 +199,30 @@ impl<B: Payload> Channel<B> {
         received_from: Option<PkiId>,
         c: &mut ChannelContext<'_, '_, B>,
     ) -> Vec<Peer> {
+        self.announce_beside_tree(number, count, c);
         let (identities, me) = (c.ctx.identities, c.ctx.me);
-        let lacks = |peer: &PkiId, height: u64| match c.ctx.config.rules {
-            Rules::Selvedge => {
-                let known = height > number || self.blocks.is_held_by(number, peer);
-                !known && Some(*peer) != received_from
-            }
-            Rules::Fabric => true,
-        };
+        let by_fabrics_rules = c.ctx.config.rules == Rules::Fabric;
+        let in_tree = |member: &Member| !by_fabrics_rules && member.uses_tree();
         let wants = |member: &Member| {
             let peer = member.pki_id();
-            let info = self.state_infos.present(&peer);
-            identities.org(&peer) == Some(me.org())
-                && info.is_some_and(|info| lacks(&peer, info.ledger_height))
+            let draws = by_fabrics_rules || in_tree(member) || self.lacks(&peer, number);
+            draws && self.exchanges_blocks_with(&peer, identities, me)
         };
-        let chosen = c.view.select(count, c.ctx.rng, wants);
-        let mut peers: Vec<Peer> = chosen.into_iter().map(Member::peer).collect();
-        // Where the sender was not left out before, as in Fabric, it is now.
+        let chosen = c.view.select(count, c.ctx.rng, wants).into_iter();
+        let pushed_to = chosen.filter(|member| !in_tree(member));
+        let mut peers: Vec<Peer> = pushed_to.map(Member::peer).collect();
         peers.retain(|peer| Some(peer.pki_id) != received_from);
         for peer in &peers {
             self.blocks.held_by(number, peer.pki_id);
         }
         peers
+    }
+
+    /// Whether a peer of the channel is not known to have a block.
+    pub(super) fn lacks(&self, peer: &PkiId, number: u64) -> bool {
+        let info = self.state_infos.present(peer);
+        info.is_some_and(|info| info.ledger_height <= number)
+            && !self.blocks.is_held_by(number, peer)
     }
 
     fn put_in_order(

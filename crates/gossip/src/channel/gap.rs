@@ -145,6 +145,7 @@ impl<B: Payload> Channel<B> {
             return;
         };
         let in_progress = self.arriving.contains(gap.number)
+            || self.tree.awaits(gap.number)
             || self.initiator.awaits(&gap.number)
             || self.requester.awaits(gap.number);
         if in_progress {

@@ -28,6 +28,7 @@
 //! | `flow` | the life of a block: arrival, verification, push, order, commit |
 //! | `arriving` | blocks in verification |
 //! | `block_store` | the newest blocks, and who has them |
+//! | `tree` | whole blocks along a tree of this project's peers, announcements beside it |
 //! | `pulling` | the four steps of block pull |
 //! | `gap` | what is missing, and whom to ask for it |
 //! | `leading` | the election of who fetches blocks from the ordering service |
@@ -36,6 +37,7 @@
 //! # Differences from Fabric, on purpose
 //!
 //! - **Gaps are filled when they are seen**; see `gap`.
+//! - **Peers of this project** send whole blocks to each other along a tree; see `tree`.
 //! - **Who has a block is not sent it**: whoever sent it to us, was sent it, listed it in a digest, or
 //!   published a higher ledger.
 //! - **Blocks below our next one** are dropped without verification, whether or not they would still fit
@@ -57,6 +59,7 @@ mod routing;
 mod state_info;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -69,6 +72,7 @@ use self::block_store::BlockStore;
 use self::gap::Gap;
 pub use self::routing::Channels;
 use self::state_info::StateInfos;
+use self::tree::Tree;
 use crate::context::{Context, LocalPeer};
 use crate::counters::DropReason;
 use crate::election::Election;
@@ -136,6 +140,7 @@ pub struct Channel<B> {
     state_infos: StateInfos,
     arriving: Arriving,
     blocks: BlockStore<B>,
+    tree: Tree,
     buffer: OrderedBuffer<(B, Arrival)>,
     initiator: Initiator<u64>,
     responder: Responder,
@@ -174,6 +179,7 @@ impl<B: Payload> Channel<B> {
                 config.max_block_count_to_store,
                 config.pull_interval.saturating_mul(100),
             ),
+            tree: Tree::default(),
             buffer: OrderedBuffer::new(setup.height, Limits::for_block_buffer_size(buffer_size)),
             initiator: Initiator::new(timing, exchanges, ctx.now),
             responder: Responder::new(&timing),
@@ -265,6 +271,7 @@ impl<B: Payload> Channel<B> {
         if self.standing != Standing::Left {
             self.standing = Standing::Left;
             self.gap = None;
+            self.tree = Tree::default();
             self.stop_election(c);
             self.state_infos.leave();
             self.publish(c);
@@ -335,6 +342,7 @@ impl<B: Payload> Channel<B> {
     /// Forgets what a peer said of its blocks, and what it was asked for.
     fn forget_claims(&mut self, peer: &PkiId) {
         self.blocks.forget(peer);
+        self.tree.unlink(peer);
         self.initiator.forget(peer);
         self.requester.forget(peer);
         self.backoff.clear(peer);
@@ -354,6 +362,7 @@ impl<B: Payload> Channel<B> {
         let pulling = self.initiator.is_open(peer);
         self.initiator.forget(peer);
         self.requester.forget(peer);
+        self.tree.forget(peer, c.now());
         if pulling || self.gap.is_some() {
             self.backoff.failed(*peer, c.now());
             self.review_gap(c);
@@ -365,6 +374,7 @@ impl<B: Payload> Channel<B> {
     fn wake(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         self.blocks.sweep(c.now());
         self.wake_state_info(c);
+        self.wake_tree(c);
         self.wake_pull(c);
         self.wake_gap(c);
         self.wake_election(c);
@@ -387,6 +397,7 @@ impl<B: Payload> Channel<B> {
         let sometimes = [
             self.blocks.next_deadline(),
             self.requester.next_deadline(),
+            self.tree.next_deadline(),
             self.gap.as_ref().map(Gap::next_attempt),
             self.election.as_ref().map(Election::next_deadline),
         ];

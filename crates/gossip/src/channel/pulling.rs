@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Channel, ChannelContext};
+use super::{Channel, ChannelContext, tree};
 use crate::counters::DropReason;
 use crate::event::{Arrival, ArrivedBlock, Payload};
 use crate::membership::Member;
@@ -34,7 +34,16 @@ impl<B: Payload> Channel<B> {
             return;
         }
         let Pull { nonce, step } = pull;
+        let in_tree = nonce == tree::NONCE && self.uses_tree_with(&from, c);
         let outcome = match step {
+            PullStep::Digest(digests) if in_tree => {
+                self.on_announcement(from, &numbers(&digests, c), c);
+                Ok(())
+            }
+            PullStep::Request(digests) if in_tree => {
+                self.on_ask(from, &numbers(&digests, c), c);
+                Ok(())
+            }
             PullStep::Hello => self.on_hello(from, nonce, c),
             PullStep::Digest(digests) => self.on_digest(from, nonce, &digests, c),
             PullStep::Request(digests) => self.on_request(from, nonce, &digests, c),
@@ -181,7 +190,7 @@ impl<B: Payload> Channel<B> {
         }
     }
 
-    fn send_step(
+    pub(super) fn send_step(
         &self,
         to: PkiId,
         nonce: u64,
@@ -193,7 +202,7 @@ impl<B: Payload> Channel<B> {
     }
 }
 
-fn digest(number: u64) -> Bytes {
+pub(super) fn digest(number: u64) -> Bytes {
     number.to_string().into()
 }
 

@@ -4,11 +4,13 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Instant;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::extension;
 use crate::message::{Alive, Verified};
 use crate::types::{Endpoint, Peer, PkiId};
 
@@ -45,6 +47,11 @@ impl Member {
             Some(endpoint) if !endpoint.is_empty() => endpoint,
             _ => &self.alive.endpoint,
         }
+    }
+
+    /// Whether it exchanges blocks along a tree; see [`extension`](crate::extension).
+    pub fn uses_tree(&self) -> bool {
+        extension::uses_tree(&self.alive.metadata)
     }
 
     /// Its newest alive message.
@@ -145,6 +152,17 @@ impl View {
             }
         }
         selected
+    }
+
+    /// The first living member after a PKI-ID that `wanted` accepts, and the first one before it, where the
+    /// last is followed by the first again.
+    pub fn beside(&self, pki_id: &PkiId, wanted: impl Fn(&Member) -> bool) -> [Option<&Member>; 2] {
+        let before = || self.members.range(..*pki_id);
+        let after = || self.members.range((Excluded(*pki_id), Unbounded));
+        let suits = |member: &&Member| member.is_alive() && wanted(member);
+        let next = after().chain(before()).map(|(_, it)| it).find(suits);
+        let previous = before().rev().chain(after().rev()).map(|(_, it)| it);
+        [next, { previous }.find(suits)]
     }
 
     /// Enters a member or replaces its message; it is alive from now on, or dead.

@@ -52,7 +52,7 @@ pub fn own_alive(
     let content = Content::AliveMsg(AliveMessage {
         membership: Some(Member {
             endpoint: me.external_endpoint.as_str().to_owned(),
-            metadata: Bytes::new(),
+            metadata: me.metadata.clone(),
             pki_id: Bytes::copy_from_slice(me.pki_id().as_bytes()),
         }),
         timestamp: Some(WireTime {
@@ -68,7 +68,7 @@ pub fn own_alive(
         pki_id: me.pki_id(),
         endpoint: me.external_endpoint.clone(),
         internal_endpoint: Some(me.internal_endpoint.clone()),
-        metadata: Bytes::new(),
+        metadata: me.metadata.clone(),
         time,
     };
     Ok(Verified::own(alive, envelope, me.identity.clone()))

@@ -16,17 +16,19 @@ mod push;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::cert_pull::CertPull;
 use crate::channel::{ChannelContext, Channels};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Rules};
 use crate::context::{Context, LocalPeer};
 use crate::counters::{Counters, DropReason};
 use crate::crypto::{Identity, Signer};
 use crate::emitter::Emitter;
 use crate::event::{Action, DialOutcome, Event, Payload};
+use crate::extension;
 use crate::identity::{IdentityStore, Learned};
 use crate::membership::{Membership, View};
 use crate::message::Message;
@@ -91,6 +93,10 @@ impl<B: Payload> Gossip<B> {
             identity: identity.clone(),
             internal_endpoint: config.internal_endpoint.clone(),
             external_endpoint: config.external_endpoint.clone(),
+            metadata: match config.rules {
+                Rules::Selvedge => extension::metadata(),
+                Rules::Fabric => Bytes::new(),
+            },
             started: now,
             incarnation: unix_nanos,
         };

@@ -2,7 +2,7 @@
 //!
 //! | what | whom | how many |
 //! | --- | --- | --- |
-//! | block | members of our organisation in the channel that are not known to have it | `propagatePeerNum` |
+//! | block | members of our organisation in the channel that are not known to have it | `propagatePeerNum`; announced to those that use the tree |
 //! | leadership | members of our organisation in the channel | all |
 //! | StateInfo of an author with an external endpoint | organisations of the channel | `propagatePeerNum` |
 //! | StateInfo otherwise, or of an unknown channel | our organisation | `propagatePeerNum` |

@@ -239,7 +239,10 @@ impl World {
     }
 
     pub(super) fn peer_with(&mut self, org: &str, name: &str, external: bool) -> Other {
-        let other = Other(local_peer(org, name, external, self.now));
+        self.enter(Other(local_peer(org, name, external, self.now)))
+    }
+
+    fn enter(&mut self, other: Other) -> Other {
         self.identities
             .learn(&other.0.identity, &self.clock, self.now);
         let alive = message::own_alive(&other.0, 1, self.now, self.now, &Trusting).unwrap();
@@ -250,6 +253,18 @@ impl World {
     /// The same, and it has published a ledger of this height.
     pub(super) fn member(&mut self, org: &str, name: &str, height: u64) -> Other {
         let other = self.peer(org, name);
+        self.publish(other, height)
+    }
+
+    /// A member of our organisation that uses the tree.
+    pub(super) fn tree_member(&mut self, name: &str) -> Other {
+        let mut other = Other(local_peer(MY_ORG, name, true, self.now));
+        other.0.metadata = crate::extension::metadata();
+        let other = self.enter(other);
+        self.publish(other, 1)
+    }
+
+    fn publish(&mut self, other: Other, height: u64) -> Other {
         self.message(
             &other,
             Message::StateInfo(Box::new(other.state_info(1, height))),

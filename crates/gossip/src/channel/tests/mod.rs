@@ -4,3 +4,4 @@ mod blocks;
 mod fixture;
 mod gaps;
 mod members;
+mod tree;

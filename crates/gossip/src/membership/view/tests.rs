@@ -105,3 +105,24 @@ fn the_internal_endpoint_survives_messages_without_secret() {
     assert_eq!(*member.external_endpoint(), Endpoint::from("moved:7051"));
     assert_eq!(member.last_seen(), now + Duration::from_secs(1));
 }
+
+#[test]
+fn those_beside_a_peer_are_the_next_ones_that_are_wanted() {
+    let now = start();
+    let mut view = view_of(9, now);
+    let mut sorted: Vec<PkiId> = view.alive().map(Member::pki_id).collect();
+    sorted.sort();
+    let beside = |view: &View, place: usize, without: &[usize]| {
+        let unwanted: Vec<PkiId> = without.iter().map(|place| sorted[*place]).collect();
+        let wanted = |member: &Member| !unwanted.contains(&member.pki_id());
+        let found = view.beside(&sorted[place], wanted);
+        let place_of = |it: &Member| sorted.iter().position(|id| *id == it.pki_id()).unwrap();
+        found.map(|member| member.map(place_of))
+    };
+    assert_eq!(beside(&view, 4, &[]), [Some(5), Some(3)]);
+    assert_eq!(beside(&view, 8, &[]), [Some(0), Some(7)]);
+    assert_eq!(beside(&view, 0, &[1, 8]), [Some(2), Some(7)]);
+    assert_eq!(beside(&view, 0, &[1, 2, 3, 4, 5, 6, 7, 8]), [None, None]);
+    view.bury(&sorted[5]);
+    assert_eq!(beside(&view, 4, &[]), [Some(6), Some(3)]);
+}

@@ -1,0 +1,42 @@
+//! What peers of this project do among themselves beside Fabric's protocol, and how they know each other.
+//!
+//! A peer that can do it says so in the `metadata` of the member in its alive messages. Fabric's peers leave
+//! that field empty, never look at it, and pass it on with the rest of the signed message; so everybody in
+//! the organisation learns of it with the membership, from whomever the message comes, and nobody can say it
+//! in another's name. What others may put there begins differently.
+
+use bytes::Bytes;
+
+/// What the metadata begins with. A version and whatever later versions add follow.
+const MARK: &[u8] = b"selvedge/";
+
+/// The metadata of a peer that exchanges blocks along a tree (`channel`'s `tree`).
+pub fn metadata() -> Bytes {
+    Bytes::from_static(b"selvedge/1")
+}
+
+/// Whether a peer with this metadata exchanges blocks along a tree. Later versions do so too.
+pub fn uses_tree(metadata: &[u8]) -> bool {
+    let version = metadata.strip_prefix(MARK);
+    version.is_some_and(|version| matches!(version, [b'1'..=b'9', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_mark_is_taken_for_it() {
+        assert!(uses_tree(&metadata()));
+        assert!(uses_tree(b"selvedge/2;more"));
+        for other in [
+            &b""[..],
+            b"selvedge",
+            b"selvedge/",
+            b"selvedge/x",
+            b"\0selvedge/1",
+        ] {
+            assert!(!uses_tree(other));
+        }
+    }
+}

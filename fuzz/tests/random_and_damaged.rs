@@ -1,5 +1,11 @@
 //! Every target returns from random bytes and from damaged recordings.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;

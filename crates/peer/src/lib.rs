@@ -58,6 +58,7 @@
 //! | [`node`] | start and stop of the whole |
 //! | [`config`] | core.yaml and `CORE_*` variables |
 //! | [`channel`] | a channel: ledger, configuration in force, committer; all channels |
+//! | [`commit`] | validation and ledger tied together |
 //! | [`conductor`] | the task that tells the others what happens in channels |
 //! | [`delivery`] | blocks from ordering nodes, where this peer leads |
 //! | [`gossip`] | the protocol core with the world around it |

@@ -237,17 +237,23 @@ fn commit(channel: &Channel, batch: &[Queued], metrics: &ChannelMetrics) -> Outc
     if sound.is_empty() {
         return outcome;
     }
+    // As in Fabric a configuration is in force before its block can be read: whoever follows the
+    // ledger is judged by it when the block is there.
+    let before = config.map(|config| channel.reconfigure(Arc::new(config)));
     let blocks: Vec<_> = sound
         .iter()
         .map(|queued| queued.block.block().clone())
         .collect();
     if let Err(error) = channel.ledger().append_batch(&blocks) {
+        if let Some(before) = before {
+            channel.reconfigure(before);
+        }
         outcome.failure = Some(error.into());
         return outcome;
     }
     note(channel, &sound, metrics, started.elapsed());
     outcome.committed = Some(Committed {
-        before: config.map(|config| channel.reconfigure(config, tip.number)),
+        before,
         blocks: sound
             .iter()
             .map(|queued| (queued.block.number(), queued.how))

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, ConfigError, last_config_number};
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::{BlockStore, LedgerError};
+use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 
 pub use commit::{CommitError, CommitQueue};
@@ -96,49 +97,21 @@ impl ChannelError {
 pub struct Channel {
     id: Arc<str>,
     ledger: BlockStore,
-    rules: ArcSwap<Rules>,
-}
-
-/// A configuration with what is derived from it.
-struct Rules {
-    config: Arc<ChannelConfig>,
-    verifier: Arc<BlockVerifier>,
-    config_block: u64,
-}
-
-impl Rules {
-    fn new(config: Arc<ChannelConfig>, config_block: u64) -> Self {
-        let verifier = Arc::new(BlockVerifier::new(config.clone()));
-        Self {
-            config,
-            verifier,
-            config_block,
-        }
-    }
+    /// Of the configuration in force, which it holds.
+    verifier: ArcSwap<BlockVerifier>,
 }
 
 impl Channel {
     /// Reads the configuration in force from the ledger.
     pub fn open(ledger: BlockStore) -> Result<Self, ChannelError> {
-        let id: Arc<str> = ledger.channel().into();
-        let newest = ledger.height().saturating_sub(1);
-        let tip = read(&ledger, newest)?;
-        let unusable = |block| {
-            let channel = id.to_string();
-            move |source: ConfigError| ChannelError::Config {
-                channel,
-                block,
-                source: Box::new(source),
-            }
-        };
-        let number = match newest {
-            0 => 0,
-            _ => last_config_number(&tip).map_err(unusable(newest))?,
-        };
-        let config =
-            ChannelConfig::from_block(&read(&ledger, number)?).map_err(unusable(number))?;
-        let rules = ArcSwap::from_pointee(Rules::new(Arc::new(config), number));
-        Ok(Self { id, ledger, rules })
+        let (number, block) = last_config_block(&ledger)?;
+        let config = ChannelConfig::from_block(&block).map_err(unusable(&ledger, number))?;
+        let verifier = BlockVerifier::new(Arc::new(config));
+        Ok(Self {
+            id: ledger.channel().into(),
+            ledger,
+            verifier: ArcSwap::from_pointee(verifier),
+        })
     }
 
     /// Its name.
@@ -165,39 +138,27 @@ impl Channel {
         })
     }
 
-    /// The configuration in force.
+    /// The configuration in force: that of the last config block in the ledger, or of the one that is
+    /// being written.
     pub fn config(&self) -> Arc<ChannelConfig> {
-        self.rules.load().config.clone()
+        self.verifier.load().config().clone()
     }
 
     /// Checks blocks by the configuration in force.
     pub fn verifier(&self) -> Arc<BlockVerifier> {
-        self.rules.load().verifier.clone()
+        self.verifier.load_full()
     }
 
-    /// The block that holds the configuration in force, read from the ledger.
+    /// The last config block in the ledger, encoded. Waits for the disk.
     pub fn config_block(&self) -> Result<Bytes, ChannelError> {
-        let block = self.rules.load().config_block;
-        let failed = |source| ChannelError::Ledger {
-            channel: self.id.to_string(),
-            source,
-        };
-        let missing = || ChannelError::Missing {
-            channel: self.id.to_string(),
-            block,
-        };
-        self.ledger
-            .block_bytes(block)
-            .map_err(failed)?
-            .ok_or_else(missing)
+        let (_, block) = last_config_block(&self.ledger)?;
+        Ok(block.encode_to_vec().into())
     }
 
-    /// Puts the configuration of block `number` into force and returns the one before.
-    fn reconfigure(&self, config: ChannelConfig, number: u64) -> Arc<ChannelConfig> {
-        let before = self
-            .rules
-            .swap(Arc::new(Rules::new(Arc::new(config), number)));
-        before.config.clone()
+    /// Puts a configuration into force and returns the one before.
+    fn reconfigure(&self, config: Arc<ChannelConfig>) -> Arc<ChannelConfig> {
+        let before = self.verifier.swap(Arc::new(BlockVerifier::new(config)));
+        before.config().clone()
     }
 }
 
@@ -207,6 +168,26 @@ impl std::fmt::Debug for Channel {
             .field("id", &self.id)
             .field("height", &self.ledger.height())
             .finish_non_exhaustive()
+    }
+}
+
+/// The last config block of a ledger, by what its last block says.
+fn last_config_block(ledger: &BlockStore) -> Result<(u64, Block), ChannelError> {
+    let newest = ledger.height().saturating_sub(1);
+    let tip = read(ledger, newest)?;
+    if newest == 0 {
+        return Ok((0, tip));
+    }
+    let number = last_config_number(&tip).map_err(unusable(ledger, newest))?;
+    Ok((number, read(ledger, number)?))
+}
+
+fn unusable(ledger: &BlockStore, block: u64) -> impl FnOnce(ConfigError) -> ChannelError {
+    let channel = ledger.channel().to_owned();
+    move |source| ChannelError::Config {
+        channel,
+        block,
+        source: Box::new(source),
     }
 }
 

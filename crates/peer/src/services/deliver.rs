@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use selvedge_policy::SignedData;
 use selvedge_protos::Message;
@@ -310,16 +309,7 @@ impl Session {
         }
     }
 
-    async fn send_block(&self, bytes: Bytes, seek: &SeekRequest) -> Result<(), Gone> {
-        let block = match Block::decode(bytes) {
-            Ok(block) => block,
-            Err(reason) => {
-                tracing::error!(target: "common.deliver", %reason, "a stored block does not parse");
-                return self
-                    .send(Type::Status(Code::InternalServerError.into()))
-                    .await;
-            }
-        };
+    async fn send_block(&self, block: Block, seek: &SeekRequest) -> Result<(), Gone> {
         let reply = match self.form {
             Form::Whole => Type::Block(seek.shape(block)),
             Form::Filtered => match filtered::filter(&block) {
@@ -336,10 +326,10 @@ impl Session {
         self.send(reply).await
     }
 
-    async fn read(&self, channel: &Channel, number: u64) -> Result<Bytes, End> {
+    async fn read(&self, channel: &Channel, number: u64) -> Result<Block, End> {
         let ledger = channel.ledger().clone();
         let tasks = &self.service.tasks;
-        let block = tasks.spawn_blocking(move || ledger.block_bytes(number));
+        let block = tasks.spawn_blocking(move || ledger.block(number));
         match block.await {
             Ok(Ok(Some(block))) => Ok(block),
             Ok(Ok(None)) => Err(End::Status(Code::NotFound)),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use selvedge_ledger::{LedgerManager, Options};
 use selvedge_msp::SigningIdentity;
+use selvedge_peer::channel::JoinError;
 use selvedge_peer::config::Sources;
 use selvedge_peer::logging::LogControl;
 use selvedge_peer::node::{Node, StartError};
@@ -33,6 +34,8 @@ pub struct Place<'a> {
     pub roots: PathBuf,
     pub bootstrap: String,
     pub leads: bool,
+    /// `peer.tls.clientAuthRequired`.
+    pub mutual_tls: bool,
 }
 
 impl<'a> Place<'a> {
@@ -51,6 +54,7 @@ impl<'a> Place<'a> {
             roots: tls.authority,
             bootstrap: String::new(),
             leads: false,
+            mutual_tls: false,
         }
     }
 
@@ -76,6 +80,7 @@ peer:
   fileSystemPath: {data}
   tls:
     enabled: true
+    clientAuthRequired: {mutual_tls}
     cert:
       file: {certificate}
     key:
@@ -94,11 +99,12 @@ metrics:
             listen = self.listen,
             bootstrap = self.bootstrap,
             leads = self.leads,
+            mutual_tls = self.mutual_tls,
             operations = self.operations,
         )
     }
 
-    async fn start(&self) -> Result<Node, StartError> {
+    pub async fn start(&self) -> Result<Node, StartError> {
         let file = self.network.folder.path().join("core.yaml");
         let none = std::iter::empty::<(String, String)>();
         let sources = Sources::new(&file, &self.yaml(), none).unwrap();
@@ -580,6 +586,45 @@ async fn what_clients_do_is_measured() {
         let value: f64 = value.unwrap().parse().unwrap();
         assert!(value > year_2030, "{certificate} {value}");
     }
+    soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_while_the_peer_stops_leave_whole_ledgers_or_none() {
+    let network = Network::new();
+    let place = Place::new(&network, 1);
+    let node = place.start().await.unwrap();
+    let names: Vec<_> = (0..8).map(|number| format!("channel{number}")).collect();
+    let genesis: Vec<_> = names
+        .iter()
+        .map(|name| Network::of_channel(name).genesis_bytes())
+        .collect();
+    let joins: Vec<_> = genesis
+        .into_iter()
+        .map(|genesis| {
+            let channels = node.channels().clone();
+            tokio::task::spawn_blocking(move || {
+                let genesis = channels.check_genesis(genesis)?;
+                channels.join(genesis)
+            })
+        })
+        .collect();
+    soon(node.stop()).await;
+    let mut joined = Vec::new();
+    for (name, join) in names.iter().zip(joins) {
+        match join.await.unwrap() {
+            Ok(()) => joined.push(name.clone()),
+            Err(error) => assert!(matches!(error, JoinError::Stopping), "{error}"),
+        }
+    }
+    // The test's own handles held the data directory a little longer than the peer did.
+    let node = place.start().await.unwrap();
+    let ids = node.channels().ids();
+    for name in &joined {
+        assert!(ids.contains(name), "{name} is not among {ids:?}");
+    }
+    let (status, body) = get(node.operations_address().unwrap(), "/healthz").await;
+    assert_eq!(status, 200, "{body}");
     soon(node.stop()).await;
 }
 

@@ -10,10 +10,15 @@ use selvedge_protos::common::{Block, Envelope, Payload};
 use selvedge_protos::orderer::deliver_response::Type;
 use selvedge_protos::orderer::seek_position::Type as Position;
 use selvedge_protos::orderer::{BroadcastResponse, DeliverResponse, SeekInfo};
+use selvedge_protos::protos::SignedProposal;
 use selvedge_transport::services::orderer::atomic_broadcast_server::{
     AtomicBroadcast, AtomicBroadcastServer,
 };
-use selvedge_transport::{ClientAuth, ServerOptions, ServerTls, TlsIdentity, bind, serve};
+use selvedge_transport::services::protos::endorser_client::EndorserClient;
+use selvedge_transport::{
+    ClientAuth, ClientTls, ConnectOptions, ServerOptions, ServerTls, TlsIdentity, bind,
+    certificates_from_pem, channel, serve,
+};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -235,4 +240,47 @@ async fn a_peer_whose_organisation_is_removed_goes_on_with_what_it_gets() {
     let (status, _) = get(bench.node.operations_address().unwrap(), "/healthz").await;
     assert_eq!(status, 200);
     soon(bench.node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_mutual_tls_the_channels_say_whose_clients_may_connect() {
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let network = Network::with_orderer(CHANNEL, port);
+    let orderer = Orderer::start(&network, listener);
+    let place = Place {
+        leads: true,
+        mutual_tls: true,
+        ..Place::new(&network, 1)
+    };
+    let node = place.start().await.unwrap();
+    let admitted = async |org: usize| {
+        let authority = read(&network.org(1).node_tls("peer0").authority);
+        let roots = certificates_from_pem(&authority).unwrap();
+        let files = network.org(org).user_tls("User1");
+        let identity = TlsIdentity::from_pem(&read(&files.certificate), &read(&files.key));
+        let tls = ClientTls::new(&roots, Some(identity.unwrap()), None).unwrap();
+        let endpoint = node.address().to_string().parse().unwrap();
+        let connection = channel(&endpoint, Some(tls), &ConnectOptions::default());
+        let mut client = EndorserClient::new(connection);
+        let refused = soon(client.process_proposal(SignedProposal::default())).await;
+        // Whoever gets through is told what is wrong with the proposal.
+        refused
+            .unwrap_err()
+            .message()
+            .starts_with("ChaincodeHeader")
+    };
+    assert!(admitted(1).await, "the CA of peer.tls.rootcert.file");
+    assert!(!admitted(2).await, "no channel knows it yet");
+
+    node.join(network.genesis_bytes()).await.unwrap();
+    until("Org2 is welcome", async || admitted(2).await).await;
+    assert!(!admitted(3).await, "it is in no channel");
+
+    let mut chain = Chain::new(&network);
+    chain.push_config(|config| remove_organization(config, "Org2"));
+    orderer.has(&chain);
+    until("Org2 is no longer welcome", async || !admitted(2).await).await;
+    assert!(admitted(1).await);
+    soon(node.stop()).await;
 }

@@ -88,6 +88,13 @@ pub enum CommitError {
         /// The height of the block files.
         height: u64,
     },
+    /// An earlier block is in the block files and its changes are not in the state, so nothing can be
+    /// validated.
+    #[error("channel {channel}: the state has failed at an earlier block: open the ledger again")]
+    Behind {
+        /// The channel.
+        channel: String,
+    },
     /// A block of the ledger is not there, or says what no committed block says.
     #[error("channel {channel}: block {block} of the ledger: {reason}")]
     Block {
@@ -122,6 +129,8 @@ pub struct Committer {
     blocks: BlockStore,
     state: LedgerState,
     commit_hash: Option<[u8; 32]>,
+    /// Whether the last block is in the block files and not in the state.
+    is_behind: bool,
     validator: Arc<Validator>,
     options: Options,
 }
@@ -146,6 +155,7 @@ impl Committer {
             commit_hash: stored_commit_hash(&blocks, &tip)?,
             blocks,
             state: LedgerState::new(state),
+            is_behind: false,
             validator: Arc::new(Validator::new(Arc::new(config), options.clone())?),
             options,
         };
@@ -168,13 +178,19 @@ impl Committer {
         &self.state
     }
 
-    /// Validates and commits the next block. That it is genuine the caller has verified. `prepared` is what
+    /// Validates and commits the next block. After an error of the state nothing more is committed until the
+    /// ledger is opened again. That the block is genuine the caller has verified. `prepared` is what
     /// [`Validator::prepare`] made of it.
     pub fn commit(
         &mut self,
         mut block: Block,
         prepared: PreparedBlock,
     ) -> Result<CommittedBlock, CommitError> {
+        if self.is_behind {
+            return Err(CommitError::Behind {
+                channel: self.blocks.channel().to_owned(),
+            });
+        }
         let number = prepared.number();
         let verdicts = self
             .validator
@@ -204,9 +220,11 @@ impl Committer {
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
         let updates = self.state_updates(number, resolved.updates)?;
         self.blocks.append(&block)?;
+        self.is_behind = true;
         self.state
             .database()
             .commit(&updates, Durability::Process)?;
+        self.is_behind = false;
         self.commit_hash = commit_hash;
         if let Some(next) = next {
             self.validator = next;

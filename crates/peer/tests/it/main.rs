@@ -9,6 +9,7 @@
 
 mod channels;
 mod committer;
+mod crypto;
 mod deliver;
 mod endorser;
 mod node;

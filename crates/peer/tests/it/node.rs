@@ -594,7 +594,7 @@ async fn joins_while_the_peer_stops_leave_whole_ledgers_or_none() {
     let network = Network::new();
     let place = Place::new(&network, 1);
     let node = place.start().await.unwrap();
-    let names: Vec<_> = (0..8).map(|number| format!("channel{number}")).collect();
+    let names: Vec<_> = (0..4).map(|number| format!("channel{number}")).collect();
     let genesis: Vec<_> = names
         .iter()
         .map(|name| Network::of_channel(name).genesis_bytes())

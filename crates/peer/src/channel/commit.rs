@@ -239,17 +239,20 @@ fn commit(channel: &Channel, batch: &[Queued], metrics: &ChannelMetrics) -> Outc
     }
     // As in Fabric a configuration is in force before its block can be read: whoever follows the
     // ledger is judged by it when the block is there.
-    let before = config.map(|config| channel.reconfigure(Arc::new(config)));
+    let before = config.map(|config| channel.reconfigure(config, tip.number));
     let blocks: Vec<_> = sound
         .iter()
         .map(|queued| queued.block.block().clone())
         .collect();
     if let Err(error) = channel.ledger().append_batch(&blocks) {
-        if let Some(before) = before {
-            channel.reconfigure(before);
+        if before.is_some() {
+            channel.restore();
         }
         outcome.failure = Some(error.into());
         return outcome;
+    }
+    if before.is_some() {
+        channel.settle();
     }
     note(channel, &sound, metrics, started.elapsed());
     outcome.committed = Some(Committed {

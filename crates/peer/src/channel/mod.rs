@@ -97,8 +97,17 @@ impl ChannelError {
 pub struct Channel {
     id: Arc<str>,
     ledger: BlockStore,
-    /// Of the configuration in force, which it holds.
-    verifier: ArcSwap<BlockVerifier>,
+    rules: ArcSwap<Rules>,
+}
+
+/// What is in force.
+struct Rules {
+    /// Holds the configuration too.
+    verifier: Arc<BlockVerifier>,
+    /// The block of the configuration; it may still be on its way to the disk.
+    since: u64,
+    /// While that block is being written: what was in force before, and since which block.
+    before: Option<(u64, Arc<ChannelConfig>)>,
 }
 
 impl Channel {
@@ -106,11 +115,15 @@ impl Channel {
     pub fn open(ledger: BlockStore) -> Result<Self, ChannelError> {
         let (number, block) = last_config_block(&ledger)?;
         let config = ChannelConfig::from_block(&block).map_err(unusable(&ledger, number))?;
-        let verifier = BlockVerifier::new(Arc::new(config));
+        let rules = Rules {
+            verifier: Arc::new(BlockVerifier::new(Arc::new(config))),
+            since: number,
+            before: None,
+        };
         Ok(Self {
             id: ledger.channel().into(),
             ledger,
-            verifier: ArcSwap::from_pointee(verifier),
+            rules: ArcSwap::from_pointee(rules),
         })
     }
 
@@ -141,12 +154,32 @@ impl Channel {
     /// The configuration in force: that of the last config block in the ledger, or of the one that is
     /// being written.
     pub fn config(&self) -> Arc<ChannelConfig> {
-        self.verifier.load().config().clone()
+        self.rules.load().verifier.config().clone()
     }
 
     /// Checks blocks by the configuration in force.
     pub fn verifier(&self) -> Arc<BlockVerifier> {
-        self.verifier.load_full()
+        self.rules.load().verifier.clone()
+    }
+
+    /// The last block of the ledger, and the configuration as of that block: what it takes to verify
+    /// the next one. `None` only if the ledger is empty.
+    pub fn position(&self) -> Option<(BlockRef, Arc<ChannelConfig>)> {
+        loop {
+            // In this order: rules are changed before their block is written.
+            let tip = self.tip()?;
+            let rules = self.rules.load();
+            if rules.since <= tip.number {
+                return Some((tip, rules.verifier.config().clone()));
+            }
+            match &rules.before {
+                Some((since, config)) if *since <= tip.number => {
+                    return Some((tip, config.clone()));
+                }
+                // The tip is of long ago.
+                _ => {}
+            }
+        }
     }
 
     /// The last config block in the ledger, encoded. Waits for the disk.
@@ -155,10 +188,42 @@ impl Channel {
         Ok(block.encode_to_vec().into())
     }
 
-    /// Puts a configuration into force and returns the one before.
-    fn reconfigure(&self, config: Arc<ChannelConfig>) -> Arc<ChannelConfig> {
-        let before = self.verifier.swap(Arc::new(BlockVerifier::new(config)));
-        before.config().clone()
+    /// Puts the configuration of block `since` into force, to be written next, and returns the one
+    /// before.
+    fn reconfigure(&self, config: ChannelConfig, since: u64) -> Arc<ChannelConfig> {
+        let old = self.rules.load();
+        let before = old.verifier.config().clone();
+        let rules = Rules {
+            verifier: Arc::new(BlockVerifier::new(Arc::new(config))),
+            since,
+            before: Some((old.since, before.clone())),
+        };
+        self.rules.store(Arc::new(rules));
+        before
+    }
+
+    /// The block of the last [`Self::reconfigure`] is in the ledger.
+    fn settle(&self) {
+        let current = self.rules.load();
+        let rules = Rules {
+            verifier: current.verifier.clone(),
+            since: current.since,
+            before: None,
+        };
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The block of the last [`Self::reconfigure`] cannot be written: what was in force before is so again.
+    fn restore(&self) {
+        let current = self.rules.load();
+        if let Some((since, config)) = &current.before {
+            let rules = Rules {
+                verifier: Arc::new(BlockVerifier::new(config.clone())),
+                since: *since,
+                before: None,
+            };
+            self.rules.store(Arc::new(rules));
+        }
     }
 }
 

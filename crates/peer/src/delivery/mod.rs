@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvedge_channel::VerifiedBlock;
+use selvedge_channel::{ChannelConfig, VerifiedBlock};
 use selvedge_gossip::event::Event;
 use selvedge_gossip::types::ChannelId;
 use selvedge_msp::SigningIdentity;
@@ -111,8 +111,8 @@ impl Delivery {
         channel: &Arc<Channel>,
         announced: watch::Receiver<u64>,
     ) -> Option<ChannelDelivery> {
-        let config = channel.config();
-        let mode = self.mode(channel);
+        let (tip, config) = channel.position()?;
+        let mode = self.mode(&config);
         let disseminate = self.block_gossip && !config.orderer().is_bft();
         tracing::info!(
             target: "deliveryClient", channel = channel.id(),
@@ -126,7 +126,7 @@ impl Delivery {
         let (fetcher, blocks) = BlockFetcher::start(
             channel.id(),
             self.signer.clone(),
-            DeliveryVerifier::new(config.clone(), channel.tip()?),
+            DeliveryVerifier::new(config.clone(), tip),
             OrdererAddresses::from(&*config),
             self.overrides.clone(),
             FetchOptions {
@@ -160,9 +160,8 @@ impl Delivery {
     }
 
     /// How much a single ordering node of the channel is trusted.
-    fn mode(&self, channel: &Channel) -> Mode {
-        let bft = channel.config().orderer().is_bft();
-        if bft && self.policy == DeliveryPolicy::Cluster {
+    fn mode(&self, config: &ChannelConfig) -> Mode {
+        if config.orderer().is_bft() && self.policy == DeliveryPolicy::Cluster {
             Mode::Bft
         } else {
             Mode::Cft
@@ -171,7 +170,7 @@ impl Delivery {
 
     /// Whether a change of configuration asks for another kind of delivery than the one that runs.
     pub fn is_outdated(&self, running: &ChannelDelivery) -> bool {
-        self.mode(&running.channel) != running.mode
+        self.mode(&running.channel.config()) != running.mode
     }
 }
 

@@ -134,6 +134,34 @@ async fn a_config_block_is_in_force_before_the_height_is_told() {
     assert!(Arc::ptr_eq(verifier.config(), &bench.channel.config()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tip_and_configuration_are_always_of_one_moment() {
+    let mut bench = Bench::new(Options::default()).await;
+    let mut chain = Chain::new(&bench.network);
+    // Every third block brings a configuration, so the sequence follows from the number.
+    let blocks: Vec<_> = (1..=150_u64)
+        .map(|number| match number % 3 {
+            0 => chain.push_config(|_| ()),
+            _ => chain.push(&["a"]),
+        })
+        .collect();
+    let channel = bench.channel.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let mut looks = 0_u64;
+        loop {
+            let (tip, config) = channel.position().unwrap();
+            assert_eq!(config.sequence(), tip.number / 3, "at block {}", tip.number);
+            looks += 1;
+            if tip.number == 150 {
+                return looks;
+            }
+        }
+    });
+    bench.push(&blocks);
+    bench.told(150).await;
+    assert!(soon(looking).await.unwrap() > 150);
+}
+
 #[tokio::test]
 async fn an_unusable_configuration_stops_the_channel_before_it() {
     let mut bench = Bench::new(Options::default()).await;

@@ -80,7 +80,7 @@ impl CommitQueue {
         Self(sender)
     }
 
-    /// Hands over the next block. Fails only if more than [`QUEUE_BLOCKS`] wait or the committer has
+    /// Hands over the next block. Fails only if the queue is full (256 blocks) or the committer has
     /// stopped.
     pub fn push(&self, block: VerifiedBlock, how: Arrival) -> Result<(), VerifiedBlock> {
         let queued = Queued {

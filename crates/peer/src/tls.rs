@@ -70,9 +70,9 @@ impl PeerTls {
             .server
             .as_ref()
             .ok_or(TlsSetupError::Missing("peer.tls.cert.file"))?;
-        let identity = key_pair("peer.tls.cert.file", server)?;
+        let identity = key_pair("peer.tls.cert.file", "peer.tls.key.file", server)?;
         let client_identity = match &config.client {
-            Some(files) => key_pair("peer.tls.clientCert.file", files)?,
+            Some(files) => key_pair("peer.tls.clientCert.file", "peer.tls.clientKey.file", files)?,
             None => identity.clone(),
         };
         let server_roots = match &config.root_cert_file {
@@ -147,13 +147,25 @@ fn certificates<'a>(roots: impl Iterator<Item = &'a Root>) -> Vec<CertificateDer
         .collect()
 }
 
-fn key_pair(key: &'static str, files: &KeyPairFiles) -> Result<TlsIdentity, TlsSetupError> {
-    let certificate = read(key, &files.cert_file)?;
-    let private_key = read(key, &files.key_file)?;
-    TlsIdentity::from_pem(&certificate, &private_key).map_err(|source| TlsSetupError::Content {
-        key,
-        path: files.cert_file.clone(),
-        source,
+fn key_pair(
+    certificate_key: &'static str,
+    private_key_key: &'static str,
+    files: &KeyPairFiles,
+) -> Result<TlsIdentity, TlsSetupError> {
+    let certificate = read(certificate_key, &files.cert_file)?;
+    let private_key = read(private_key_key, &files.key_file)?;
+    TlsIdentity::from_pem(&certificate, &private_key).map_err(|source| {
+        let (key, path) = match source {
+            TlsError::KeyPem(_) | TlsError::Key(_) | TlsError::KeyMismatch => {
+                (private_key_key, &files.key_file)
+            }
+            _ => (certificate_key, &files.cert_file),
+        };
+        TlsSetupError::Content {
+            key,
+            path: path.clone(),
+            source,
+        }
     })
 }
 

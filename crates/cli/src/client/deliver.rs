@@ -15,7 +15,7 @@ use selvedge_transport::services::orderer::atomic_broadcast_client::AtomicBroadc
 use selvedge_transport::services::protos::deliver_client::DeliverClient;
 use tracing::info;
 
-use super::connection::{Remote, connect};
+use super::connection::connect;
 use super::identity::{Identity, channel_header};
 use super::rpc_error;
 
@@ -61,19 +61,15 @@ impl<'a> Deliver<'a> {
         channel_id: String,
         best_effort: bool,
     ) -> anyhow::Result<Self> {
-        let Remote {
-            connection,
-            tls_cert_hash,
-        } = connect(config, "peer", "deliver client").await?;
-        let client =
-            DeliverClient::new(connection).max_decoding_message_size(config.max_recv_msg_size);
-        let service = Service::Peer(client);
+        let remote = connect(config, "peer", "deliver client").await?;
+        let client = DeliverClient::new(remote.connection)
+            .max_decoding_message_size(config.max_recv_msg_size);
         Ok(Self {
-            service,
+            service: Service::Peer(client),
             identity,
             channel_id,
             best_effort,
-            tls_cert_hash,
+            tls_cert_hash: remote.tls_cert_hash,
         })
     }
 
@@ -84,19 +80,15 @@ impl<'a> Deliver<'a> {
         channel_id: String,
         best_effort: bool,
     ) -> anyhow::Result<Self> {
-        let Remote {
-            connection,
-            tls_cert_hash,
-        } = connect(config, "orderer", "orderer client").await?;
-        let client = AtomicBroadcastClient::new(connection)
+        let remote = connect(config, "orderer", "orderer client").await?;
+        let client = AtomicBroadcastClient::new(remote.connection)
             .max_decoding_message_size(config.max_recv_msg_size);
-        let service = Service::Orderer(client);
         Ok(Self {
-            service,
+            service: Service::Orderer(client),
             identity,
             channel_id,
             best_effort,
-            tls_cert_hash,
+            tls_cert_hash: remote.tls_cert_hash,
         })
     }
 
@@ -155,41 +147,32 @@ impl<'a> Deliver<'a> {
 
     async fn first_answer(&mut self, request: Envelope) -> anyhow::Result<Answer> {
         let request = tokio_stream::once(request);
-        let nothing = || anyhow!("the stream ended without an answer");
-        match &mut self.service {
+        let failed = |status| rpc_error(&status);
+        let answer = match &mut self.service {
             Service::Peer(client) => {
                 use protos::deliver_response::Type;
-                let answers = client
-                    .deliver(request)
-                    .await
-                    .map_err(|status| rpc_error(&status))?;
-                let answer = answers.into_inner().message().await;
-                match answer
-                    .map_err(|status| rpc_error(&status))?
+                let mut answers = client.deliver(request).await.map_err(failed)?.into_inner();
+                let answer = answers.message().await.map_err(failed)?;
+                answer
                     .and_then(|answer| answer.r#type)
-                {
-                    Some(Type::Status(status)) => Ok(Answer::Status(status)),
-                    Some(Type::Block(block)) => Ok(Answer::Block(block)),
-                    Some(_) => bail!("response error: neither a block nor a status"),
-                    None => Err(nothing()),
-                }
+                    .map(|answer| match answer {
+                        Type::Status(status) => Ok(Answer::Status(status)),
+                        Type::Block(block) => Ok(Answer::Block(block)),
+                        _ => Err(anyhow!("response error: neither a block nor a status")),
+                    })
             }
             Service::Orderer(client) => {
                 use deliver_response::Type;
-                let answers = client
-                    .deliver(request)
-                    .await
-                    .map_err(|status| rpc_error(&status))?;
-                let answer = answers.into_inner().message().await;
-                match answer
-                    .map_err(|status| rpc_error(&status))?
+                let mut answers = client.deliver(request).await.map_err(failed)?.into_inner();
+                let answer = answers.message().await.map_err(failed)?;
+                answer
                     .and_then(|answer| answer.r#type)
-                {
-                    Some(Type::Status(status)) => Ok(Answer::Status(status)),
-                    Some(Type::Block(block)) => Ok(Answer::Block(block)),
-                    None => Err(nothing()),
-                }
+                    .map(|answer| match answer {
+                        Type::Status(status) => Ok(Answer::Status(status)),
+                        Type::Block(block) => Ok(Answer::Block(block)),
+                    })
             }
-        }
+        };
+        answer.unwrap_or_else(|| Err(anyhow!("the stream ended without an answer")))
     }
 }

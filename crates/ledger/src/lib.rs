@@ -60,6 +60,7 @@ mod block_format;
 mod block_index;
 mod block_store;
 mod channel_id;
+pub mod config_history;
 mod disk;
 mod error;
 mod manager;

@@ -172,6 +172,11 @@ impl StateDatabase {
         })
     }
 
+    /// Where the state is kept, with what is recorded of blocks beside it.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// The last block whose changes are in the state.
     pub fn savepoint(&self) -> Result<Option<u64>, StateError> {
         let number = self.store.get(Table::Meta, SAVEPOINT_KEY)?;
@@ -257,7 +262,7 @@ impl StateDatabase {
                 found: block,
             });
         }
-        let mut batch = Batch::default();
+        let mut batch = updates.records().clone();
         self.expire(updates, &mut batch)?;
         let mut new_names = BTreeSet::new();
         for (key, change) in updates.changes() {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::entry::{Expiring, state_key};
 use super::{Namespace, VersionedValue};
+use crate::store::Batch;
 
 /// What one block changes in the state; of two changes to a key the later counts.
 #[derive(Debug, Clone)]
 pub struct StateUpdates {
     block: u64,
     changes: BTreeMap<Vec<u8>, Change>,
+    records: Batch,
 }
 
 /// What becomes of a key.
@@ -24,10 +26,11 @@ pub struct Change {
 
 impl StateUpdates {
     /// A block without changes.
-    pub const fn new(block: u64) -> Self {
+    pub fn new(block: u64) -> Self {
         Self {
             block,
             changes: BTreeMap::new(),
+            records: Batch::default(),
         }
     }
 
@@ -55,6 +58,16 @@ impl StateUpdates {
     /// Deletes a key, whether it is there or not.
     pub fn delete(&mut self, namespace: Namespace<'_>, key: &[u8]) {
         self.change(namespace, key, None, None);
+    }
+
+    /// Adds what is recorded of the block beside the state, in tables of its own: with the same
+    /// batch, so the savepoint of the state is theirs, too.
+    pub(crate) fn record(&mut self, records: Batch) {
+        self.records.append(records);
+    }
+
+    pub(super) const fn records(&self) -> &Batch {
+        &self.records
     }
 
     fn change(

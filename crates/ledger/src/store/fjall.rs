@@ -47,7 +47,16 @@ impl FjallStore {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
             database.keyspace(table.name(), options).map_err(failure)
         };
-        let [meta, blocks, hashes, transactions, state, expiry] = Table::ALL;
+        let [
+            meta,
+            blocks,
+            hashes,
+            transactions,
+            state,
+            expiry,
+            config_history,
+            history,
+        ] = Table::ALL;
         let tables = [
             table(meta)?,
             table(blocks)?,
@@ -55,12 +64,23 @@ impl FjallStore {
             table(transactions)?,
             table(state)?,
             table(expiry)?,
+            table(config_history)?,
+            table(history)?,
         ];
         Ok(Self { database, tables })
     }
 
     fn table(&self, table: Table) -> &Keyspace {
-        let [meta, blocks, hashes, transactions, state, expiry] = &self.tables;
+        let [
+            meta,
+            blocks,
+            hashes,
+            transactions,
+            state,
+            expiry,
+            config_history,
+            history,
+        ] = &self.tables;
         match table {
             Table::Meta => meta,
             Table::Blocks => blocks,
@@ -68,6 +88,8 @@ impl FjallStore {
             Table::Transactions => transactions,
             Table::State => state,
             Table::Expiry => expiry,
+            Table::ConfigHistory => config_history,
+            Table::History => history,
         }
     }
 }

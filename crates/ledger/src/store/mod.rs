@@ -25,17 +25,23 @@ pub enum Table {
     State,
     /// Private keys in the order of the block with which they are deleted.
     Expiry,
+    /// Chaincode and block to the collections that the block defined; see [`crate::config_history`].
+    ConfigHistory,
+    /// Key, block and transaction of each write; newest first.
+    History,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
         Self::Blocks,
         Self::Hashes,
         Self::Transactions,
         Self::State,
         Self::Expiry,
+        Self::ConfigHistory,
+        Self::History,
     ];
 
     /// The name of the table on disk.
@@ -47,6 +53,8 @@ impl Table {
             Self::Transactions => "transactions",
             Self::State => "state",
             Self::Expiry => "expiry",
+            Self::ConfigHistory => "config_history",
+            Self::History => "history",
         }
     }
 }
@@ -76,6 +84,11 @@ impl Batch {
     /// Removes `key`, whether it is there or not.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
         self.changes.push((table, key.into(), None));
+    }
+
+    /// Adds the changes of another batch after these.
+    pub fn append(&mut self, mut other: Self) {
+        self.changes.append(&mut other.changes);
     }
 
     /// The number of changes.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_ledger::LedgerManager;
-use selvedge_peer::commit::CommittedBlock;
+use selvedge_peer::commit::{CommittedBlock, CommittedTransaction};
 use selvedge_peer::commit::replay::replay as replay_chain;
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::Options;
@@ -36,9 +36,9 @@ struct TransactionPart<'a> {
 
 impl<'a> From<&'a CommittedBlock> for BlockLine<'a> {
     fn from(block: &'a CommittedBlock) -> Self {
-        let part = |(txid, code): &'a (Option<_>, TxValidationCode)| TransactionPart {
-            txid: txid.as_deref(),
-            code: code.as_str_name(),
+        let part = |transaction: &'a CommittedTransaction| TransactionPart {
+            txid: transaction.txid.as_deref(),
+            code: transaction.code.as_str_name(),
         };
         Self {
             number: block.number,
@@ -126,7 +126,7 @@ fn text(block: &CommittedBlock) -> String {
     let valid = block
         .transactions
         .iter()
-        .filter(|(_, code)| *code == TxValidationCode::Valid);
+        .filter(|transaction| transaction.code == TxValidationCode::Valid);
     let hash = block
         .commit_hash
         .map_or_else(|| "none".to_owned(), hex::encode);

@@ -57,7 +57,7 @@ fn compare(found: &CommittedBlock, expected: &Value) {
     let verdicts: Vec<_> = found
         .transactions
         .iter()
-        .map(|(txid, code)| (txid.as_deref(), code.as_str_name()))
+        .map(|it| (it.txid.as_deref(), it.code.as_str_name()))
         .collect();
     assert_eq!(verdicts, recorded, "block {number}");
     let commit_hash = found.commit_hash.map(hex::encode);

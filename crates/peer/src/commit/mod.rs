@@ -11,123 +11,38 @@
 //! - [`LedgerState`]: what validation asks of the state.
 //! - [`replay`]: a whole chain into a fresh ledger, the next blocks being prepared while one is committed.
 
+pub(crate) mod block;
+mod error;
 pub mod replay;
 mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
 use selvedge_channel::{ChannelConfig, ConfigError, last_config_number};
-use selvedge_ledger::state::{Namespace, StateDatabase, StateError, StateUpdates, VersionedValue};
+use selvedge_ledger::BlockStore;
+use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates, VersionedValue};
 use selvedge_ledger::store::Durability;
-use selvedge_ledger::{BlockStore, LedgerError};
 use selvedge_protos::Message;
 use selvedge_protos::block::{header_hash, metadata, metadata_slot};
-use selvedge_protos::common::{
-    Block, BlockMetadataIndex, ChannelHeader, ConfigEnvelope, Envelope, Metadata, Payload,
-};
+use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
 use selvedge_protos::protos::TxValidationCode;
-use selvedge_validation::mvcc::{self, MvccError, Update, UpdateBatch};
+use selvedge_validation::mvcc::{self, Update, UpdateBatch};
 use selvedge_validation::{
-    LegacyLifecycle, Options, PreparedBlock, SourceError, TransactionKind, TxVerdict,
-    ValidationError, Validator, block_to_live,
+    Options, PreparedBlock, TransactionKind, TxVerdict, Validator, block_to_live,
 };
 
+pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
+pub use error::CommitError;
 pub use state::LedgerState;
-
-/// The metadata slots of a committed block.
-const SLOTS: usize = BlockMetadataIndex::CommitHash as usize + 1;
-
-/// Why a block did not become part of the ledger.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// There is no verdict on a transaction, or the ledger failed while one was sought.
-    #[error(transparent)]
-    Validation(#[from] ValidationError),
-    /// Likewise, when versions were compared.
-    #[error(transparent)]
-    Mvcc(#[from] MvccError),
-    /// The block files failed, or refused the block.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The state failed. If its block is in the block files already, the state is brought level when the
-    /// ledger is opened again.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A look-up in the state failed.
-    #[error("state for block {block}: {source}")]
-    Source {
-        /// The block.
-        block: u64,
-        /// What the state says.
-        source: SourceError,
-    },
-    /// The configuration in a block cannot be used.
-    #[error("the configuration in block {block} cannot be used: {source}")]
-    Config {
-        /// The block.
-        block: u64,
-        /// What is wrong.
-        source: ConfigError,
-    },
-    /// The channel has rules that are not served.
-    #[error(transparent)]
-    LegacyLifecycle(#[from] LegacyLifecycle),
-    /// The state is ahead of the block files.
-    #[error(
-        "channel {channel}: the state has block {savepoint}, the block files end before block {height}: \
-         remove the state, it is built anew"
-    )]
-    StateAhead {
-        /// The channel.
-        channel: String,
-        /// The last block in the state.
-        savepoint: u64,
-        /// The height of the block files.
-        height: u64,
-    },
-    /// An earlier block is in the block files and its changes are not in the state, so nothing can be
-    /// validated.
-    #[error("channel {channel}: the state has failed at an earlier block: open the ledger again")]
-    Behind {
-        /// The channel.
-        channel: String,
-    },
-    /// A block of the ledger is not there, or says what no committed block says.
-    #[error("channel {channel}: block {block} of the ledger: {reason}")]
-    Block {
-        /// The channel.
-        channel: String,
-        /// The block.
-        block: u64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
-
-/// What became of a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedBlock {
-    /// Its number.
-    pub number: u64,
-    /// SHA-256 of its header.
-    pub header_hash: [u8; 32],
-    /// The data hash in its header.
-    pub data_hash: Bytes,
-    /// The commit hash; the first block of a channel has none.
-    pub commit_hash: Option<[u8; 32]>,
-    /// Id and code of each transaction; `None` where its channel header does not parse.
-    pub transactions: Vec<(Option<Arc<str>>, TxValidationCode)>,
-}
 
 /// The ledger of one channel. Blocks are committed one after the other, on a thread that may wait for
 /// the disk.
 #[derive(Debug)]
 pub struct Committer {
     blocks: BlockStore,
-    state: LedgerState,
+    state: Arc<LedgerState>,
     commit_hash: Option<[u8; 32]>,
     /// Whether the last block is in the block files and not in the state.
     is_behind: bool,
@@ -154,7 +69,7 @@ impl Committer {
         let mut committer = Self {
             commit_hash: stored_commit_hash(&blocks, &tip)?,
             blocks,
-            state: LedgerState::new(state),
+            state: Arc::new(LedgerState::new(state)),
             is_behind: false,
             validator: Arc::new(Validator::new(Arc::new(config), options.clone())?),
             options,
@@ -174,76 +89,104 @@ impl Committer {
     }
 
     /// The state.
-    pub fn state(&self) -> &LedgerState {
+    pub fn state(&self) -> &Arc<LedgerState> {
         &self.state
     }
 
-    /// Validates and commits the next block. After an error of the state nothing more is committed until the
-    /// ledger is opened again. That the block is genuine the caller has verified. `prepared` is what
-    /// [`Validator::prepare`] made of it.
+    /// Validates and commits the next block: [`Self::validate`] and [`Self::write`] in one.
     pub fn commit(
         &mut self,
-        mut block: Block,
+        block: Block,
         prepared: PreparedBlock,
     ) -> Result<CommittedBlock, CommitError> {
+        let validated = self.validate(block, prepared)?;
+        self.write(validated)
+    }
+
+    /// Gives the verdicts on the next block, and finds out what it changes. That the block is genuine the
+    /// caller has verified. `prepared` is what [`Validator::prepare`] made of it.
+    pub fn validate(
+        &self,
+        mut block: Block,
+        prepared: PreparedBlock,
+    ) -> Result<ValidatedBlock, CommitError> {
         if self.is_behind {
             return Err(CommitError::Behind {
                 channel: self.blocks.channel().to_owned(),
             });
         }
         let number = prepared.number();
-        let verdicts = self
-            .validator
-            .decide(prepared, &self.state, &self.blocks_ids())?;
-        let resolved = mvcc::resolve(number, &verdicts, &self.state, &self.options.stated)?;
+        let started = Instant::now();
+        let ids = state::LedgerIds(&self.blocks);
+        let verdicts = self.validator.decide(prepared, &*self.state, &ids)?;
+        let decided = Instant::now();
+        let resolved = mvcc::resolve(number, &verdicts, &*self.state, &self.options.stated)?;
         let filter = resolved.transactions_filter();
         let commit_hash = (number == 1 || self.commit_hash.is_some()).then(|| {
-            mvcc::commit_hash(
-                self.commit_hash.as_ref().map(|h| &h[..]),
-                &filter,
-                &resolved.updates,
-            )
+            let previous = self.commit_hash.as_ref().map(|hash| &hash[..]);
+            mvcc::commit_hash(previous, &filter, &resolved.updates)
         });
-        set_slot(
-            &mut block,
-            BlockMetadataIndex::TransactionsFilter,
-            filter.into(),
-        );
-        if let Some(hash) = commit_hash {
-            let message = Metadata {
-                value: Bytes::copy_from_slice(&hash),
-                signatures: Vec::new(),
-            };
-            let message = message.encode_to_vec().into();
-            set_slot(&mut block, BlockMetadataIndex::CommitHash, message);
+        block::set_verdicts(&mut block, filter);
+        if let Some(hash) = &commit_hash {
+            block::set_commit_hash(&mut block, hash);
         }
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
         let updates = self.state_updates(number, resolved.updates)?;
+        let envelopes = block.data.iter().flat_map(|data| &data.data);
+        let transactions = verdicts.into_iter().zip(resolved.codes).zip(envelopes);
+        let transactions = transactions
+            .map(|((verdict, code), envelope)| CommittedTransaction::new(verdict, code, envelope))
+            .collect();
+        Ok(ValidatedBlock {
+            number,
+            commit_hash,
+            updates,
+            next,
+            transactions,
+            times: CommitTimes {
+                validation: decided.saturating_duration_since(started),
+                state_validation: decided.elapsed(),
+                ..CommitTimes::default()
+            },
+            block,
+        })
+    }
+
+    /// Makes a block part of the ledger that was validated as its next one. After an error of the state
+    /// nothing more is committed until the ledger is opened again.
+    pub fn write(&mut self, validated: ValidatedBlock) -> Result<CommittedBlock, CommitError> {
+        let ValidatedBlock {
+            block,
+            number,
+            commit_hash,
+            updates,
+            next,
+            transactions,
+            mut times,
+        } = validated;
+        let started = Instant::now();
         self.blocks.append(&block)?;
+        let appended = Instant::now();
         self.is_behind = true;
         self.state
             .database()
             .commit(&updates, Durability::Process)?;
         self.is_behind = false;
+        times.blocks = appended.saturating_duration_since(started);
+        times.state = appended.elapsed();
         self.commit_hash = commit_hash;
         if let Some(next) = next {
             self.validator = next;
         }
         let header = block.header.unwrap_or_default();
-        let envelopes = block.data.unwrap_or_default().data;
-        let ids = verdicts.into_iter().zip(&envelopes);
-        let ids = ids.map(|(verdict, envelope)| stated_id(verdict.txid, envelope));
         Ok(CommittedBlock {
             number,
             header_hash: header_hash(&header),
             data_hash: header.data_hash,
             commit_hash,
-            transactions: ids.zip(resolved.codes).collect(),
+            transactions,
+            times,
         })
-    }
-
-    fn blocks_ids(&self) -> state::LedgerIds<'_> {
-        state::LedgerIds(&self.blocks)
     }
 
     /// The validator for the blocks after a new configuration, if the block brings one.
@@ -295,7 +238,7 @@ impl Committer {
             let block = read(&self.blocks, number)?;
             let rwsets = self.committed_rwsets(number, &block)?;
             let valid = rwsets.iter().map(|(position, rwset)| (*position, rwset));
-            let updates = mvcc::collect(number, valid, &self.state)?;
+            let updates = mvcc::collect(number, valid, &*self.state)?;
             let updates = self.state_updates(number, updates)?;
             self.state
                 .database()
@@ -372,7 +315,7 @@ impl Committer {
         collection: &str,
     ) -> Result<Option<u64>, CommitError> {
         let config = self.validator.config();
-        block_to_live(chaincode, collection, config, &self.state)
+        block_to_live(chaincode, collection, config, &*self.state)
             .map_err(|source| CommitError::Source { block, source })
     }
 }
@@ -402,16 +345,6 @@ fn change(
     }
 }
 
-/// The id in a transaction's channel header, which may be empty; `None` if there is no telling.
-fn stated_id(found: Arc<str>, envelope: &Bytes) -> Option<Arc<str>> {
-    let is_readable = || {
-        let envelope = Envelope::decode(envelope.clone()).ok()?;
-        let header = Payload::decode(envelope.payload).ok()?.header?;
-        ChannelHeader::decode(header.channel_header).ok()
-    };
-    (!found.is_empty() || is_readable().is_some()).then_some(found)
-}
-
 fn unusable(block: u64) -> impl FnOnce(ConfigError) -> CommitError {
     move |source| CommitError::Config { block, source }
 }
@@ -436,15 +369,4 @@ fn stored_commit_hash(blocks: &BlockStore, block: &Block) -> Result<Option<[u8; 
         block: block.header.as_ref().map_or(0, |header| header.number),
         reason: "its commit hash does not parse",
     })
-}
-
-/// Sets one metadata slot; a committed block has all that Fabric knows.
-fn set_slot(block: &mut Block, slot: BlockMetadataIndex, bytes: Bytes) {
-    let slots = &mut block.metadata.get_or_insert_default().metadata;
-    if slots.len() < SLOTS {
-        slots.resize(SLOTS, Bytes::new());
-    }
-    if let Some(slot) = slots.get_mut(slot as usize) {
-        *slot = bytes;
-    }
 }

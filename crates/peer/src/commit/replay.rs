@@ -19,7 +19,8 @@ use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::{Options, PreparedBlock, Validator};
 
-use super::{CommitError, CommittedBlock, Committer, set_slot};
+use super::block::set_verdicts;
+use super::{CommitError, CommitTimes, CommittedBlock, CommittedTransaction, Committer};
 
 /// Blocks that are prepared ahead of the commit.
 pub const BLOCKS_AHEAD: usize = 2;
@@ -119,19 +120,19 @@ fn begin<E>(
     let envelopes = block.data.clone().unwrap_or_default().data;
     if metadata_slot(&block, BlockMetadataIndex::TransactionsFilter).is_empty() {
         let codes = vec![TxValidationCode::Valid as u8; envelopes.len()];
-        set_slot(
-            &mut block,
-            BlockMetadataIndex::TransactionsFilter,
-            codes.into(),
-        );
+        set_verdicts(&mut block, codes);
     }
     let channel = config.channel_id();
     let store = ledgers.create_channel(channel, &block)?;
     let committer = Committer::open(store, ledgers.open_state(channel)?, options.clone())?;
     let transactions = envelopes.into_iter().map(|envelope| {
         let opened = OpenedEnvelope::decode(envelope).ok();
-        let txid = opened.map(|opened| opened.channel_header.tx_id.into());
-        (txid, TxValidationCode::Valid)
+        CommittedTransaction {
+            txid: opened.map(|opened| opened.channel_header.tx_id.into()),
+            code: TxValidationCode::Valid,
+            kind: None,
+            reason: String::new(),
+        }
     });
     let genesis = CommittedBlock {
         number: 0,
@@ -139,6 +140,7 @@ fn begin<E>(
         data_hash: block.header.unwrap_or_default().data_hash,
         commit_hash: None,
         transactions: transactions.collect(),
+        times: CommitTimes::default(),
     };
     Ok((committer, verified.block_ref(), genesis))
 }

@@ -1,0 +1,75 @@
+//! Why a block did not become part of the ledger.
+
+use selvedge_channel::ConfigError;
+use selvedge_ledger::LedgerError;
+use selvedge_ledger::state::StateError;
+use selvedge_validation::mvcc::MvccError;
+use selvedge_validation::{LegacyLifecycle, SourceError, ValidationError};
+
+/// Why a block did not become part of the ledger.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// There is no verdict on a transaction, or the ledger failed while one was sought.
+    #[error(transparent)]
+    Validation(#[from] ValidationError),
+    /// Likewise, when versions were compared.
+    #[error(transparent)]
+    Mvcc(#[from] MvccError),
+    /// The block files failed, or refused the block.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The state failed. If its block is in the block files already, the state is brought level when the
+    /// ledger is opened again.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A look-up in the state failed.
+    #[error("state for block {block}: {source}")]
+    Source {
+        /// The block.
+        block: u64,
+        /// What the state says.
+        source: SourceError,
+    },
+    /// The configuration in a block cannot be used.
+    #[error("the configuration in block {block} cannot be used: {source}")]
+    Config {
+        /// The block.
+        block: u64,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// The channel has rules that are not served.
+    #[error(transparent)]
+    LegacyLifecycle(#[from] LegacyLifecycle),
+    /// The state is ahead of the block files.
+    #[error(
+        "channel {channel}: the state has block {savepoint}, the block files end before block {height}: \
+         remove the state, it is built anew"
+    )]
+    StateAhead {
+        /// The channel.
+        channel: String,
+        /// The last block in the state.
+        savepoint: u64,
+        /// The height of the block files.
+        height: u64,
+    },
+    /// An earlier block is in the block files and its changes are not in the state, so nothing can be
+    /// validated.
+    #[error("channel {channel}: the state has failed at an earlier block: open the ledger again")]
+    Behind {
+        /// The channel.
+        channel: String,
+    },
+    /// A block of the ledger is not there, or says what no committed block says.
+    #[error("channel {channel}: block {block} of the ledger: {reason}")]
+    Block {
+        /// The channel.
+        channel: String,
+        /// The block.
+        block: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}

@@ -21,7 +21,7 @@ use crate::schemas::{ENDORSEMENT_INFO, STATE_DATA, STATE_METADATA, VALIDATION_IN
 use crate::source::{SourceError, StateReader};
 
 /// The namespace of the lifecycle chaincode.
-const LIFECYCLE: &str = "_lifecycle";
+pub(crate) const LIFECYCLE: &str = "_lifecycle";
 /// The namespace of the legacy lifecycle chaincode.
 const LEGACY_LIFECYCLE: &str = "lscc";
 /// Guards the namespace of the lifecycle chaincode.
@@ -53,6 +53,8 @@ pub(crate) struct Chaincode {
     pub plugin: String,
     /// `None` if the definition has no policy, which makes it unusable.
     pub policy: Option<EndorsementPolicy>,
+    /// The encoded `CollectionConfigPackage`; empty for none.
+    pub package: Bytes,
     collections: BTreeMap<String, Collection>,
 }
 
@@ -189,6 +191,7 @@ fn lifecycle(config: &ChannelConfig) -> Chaincode {
     Chaincode {
         plugin: PLUGIN.to_owned(),
         policy: Some(policy),
+        package: Bytes::new(),
         collections: BTreeMap::new(),
     }
 }
@@ -228,10 +231,12 @@ impl DefinitionFields {
         let policy =
             (!parameter.is_empty()).then(|| EndorsementPolicy::from_application_policy(&parameter));
         let malformed = |error| format!("Collections: {error}");
+        let package = self.collections.bytes()?;
         Ok(Chaincode {
             plugin: info.validation_plugin,
             policy,
-            collections: read_collections(&self.collections.bytes()?).map_err(malformed)?,
+            collections: read_collections(&package).map_err(malformed)?,
+            package,
         })
     }
 }

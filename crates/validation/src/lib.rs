@@ -68,6 +68,7 @@
 //! - Configurations may be nested as deep as prost goes (100 messages); Go takes 10,000.
 
 mod action;
+mod collections;
 mod decision;
 mod definition;
 mod error;
@@ -83,6 +84,7 @@ mod transaction;
 mod validator;
 mod verdict;
 
+pub use collections::{DefinedCollections, defined_collections};
 pub use definition::block_to_live;
 pub use error::{LegacyLifecycle, Reason, Undecidable, ValidationError};
 pub use rwset::{CollHashedRwSet, NsRwSet, TxRwSet};

@@ -38,7 +38,7 @@ use crate::validator::StatedVerdicts;
 use crate::verdict::TxVerdict;
 use conflicts::Conflicts;
 
-pub use committed::committed_rwset;
+pub use committed::{CommittedTransaction, committed_rwset};
 pub use hash::{commit_hash, update_bytes};
 pub use updates::{CollectionUpdates, NamespaceUpdates, Update, UpdateBatch};
 
@@ -148,6 +148,14 @@ pub enum MvccReason {
     GrownByLevel {
         /// The namespace.
         namespace: String,
+    },
+    /// A definition that cannot be read is committed: the peer asks for its collections and ends.
+    #[error("it defines {chaincode} in a way that cannot be read ({fault}); a Go peer ends at it")]
+    Definition {
+        /// The chaincode.
+        chaincode: String,
+        /// What is wrong.
+        fault: String,
     },
     /// Metadata is written to a key that an earlier transaction of the block has deleted, or a key is
     /// deleted so many times that the count of operations overflows: panic at a value of nil.

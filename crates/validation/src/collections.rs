@@ -1,0 +1,150 @@
+//! Which chaincodes a block defines, with the collections that they have from then on.
+//!
+//! A definition is told by a change of its sequence number. It is read as it stands after the block
+//! (Fabric: `core/ledger/confighistory` and `lifecycle`, `UpdatedChaincodes`).
+
+use bytes::Bytes;
+use selvedge_channel::ChannelConfig;
+use selvedge_protos::wire::{Fields, Value};
+
+use crate::definition::{Definition, LIFECYCLE};
+use crate::mvcc::{MvccError, MvccReason, UpdateBatch};
+use crate::source::{SourceError, StateReader};
+use crate::validator::StatedVerdicts;
+
+/// The explicit collections that a block gives to a chaincode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinedCollections {
+    /// The chaincode.
+    pub chaincode: String,
+    /// The encoded `CollectionConfigPackage` as it stands in the definition. A Go peer keeps it encoded
+    /// anew, which is the same for what an honest endorser makes.
+    pub package: Bytes,
+}
+
+/// The collections of the chaincodes that a block defines or upgrades; one without collections is passed
+/// over. `state` is as of the block before. A transaction with a stated verdict may define one that cannot
+/// be read; without `stated` all may, since the block is committed already.
+///
+/// Costs nothing for a block that does not write to the namespace of the lifecycle.
+pub fn defined_collections(
+    block: u64,
+    updates: &UpdateBatch,
+    config: &ChannelConfig,
+    state: &impl StateReader,
+    stated: Option<&StatedVerdicts>,
+) -> Result<Vec<DefinedCollections>, MvccError> {
+    let Some(lifecycle) = updates.namespaces.get(LIFECYCLE) else {
+        return Ok(Vec::new());
+    };
+    let after = After { updates, state };
+    let mut defined = Vec::new();
+    for (key, update) in &lifecycle.public {
+        let Some(chaincode) = defined_chaincode(key) else {
+            continue;
+        };
+        let definition = Definition::read(chaincode, config, &after);
+        match definition.map_err(|source| MvccError::State { block, source })? {
+            Definition::Chaincode(found) if has_collections(&found.package) => {
+                defined.push(DefinedCollections {
+                    chaincode: chaincode.to_owned(),
+                    package: found.package,
+                });
+            }
+            Definition::Chaincode(_) | Definition::Undefined | Definition::Legacy => {}
+            Definition::Unreadable(fault) => {
+                let transaction = usize::try_from(update.version.tx_num).unwrap_or(usize::MAX);
+                if stated.is_some_and(|stated| !stated.contains_key(&(block, transaction))) {
+                    let reason = MvccReason::Definition {
+                        chaincode: chaincode.to_owned(),
+                        fault,
+                    };
+                    return Err(MvccError::Undecidable {
+                        block,
+                        transaction,
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+    Ok(defined)
+}
+
+/// The chaincode whose sequence number the key holds.
+fn defined_chaincode(key: &[u8]) -> Option<&str> {
+    let key = std::str::from_utf8(key).ok()?;
+    let name = key.strip_prefix("namespaces/fields/")?;
+    let name = name.strip_suffix("/Sequence")?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// Whether a package, which parses, has any collection in it.
+fn has_collections(package: &[u8]) -> bool {
+    let mut fields = Fields::of(package).flatten();
+    fields.any(|field| field.number == 1 && matches!(field.value, Value::Bytes(_)))
+}
+
+/// The state after a block.
+struct After<'a, S> {
+    updates: &'a UpdateBatch,
+    state: &'a S,
+}
+
+impl<S: StateReader> StateReader for After<'_, S> {
+    fn value(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, SourceError> {
+        match self.updates.get(namespace, None, key.as_bytes()) {
+            Some(update) => Ok(update.value.clone()),
+            None => self.state.value(namespace, key),
+        }
+    }
+
+    fn metadata(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, SourceError> {
+        match self.updates.get(namespace, None, key.as_bytes()) {
+            Some(update) => Ok(Some(update.metadata.clone())),
+            None => self.state.metadata(namespace, key),
+        }
+    }
+
+    fn hashed_metadata(
+        &self,
+        namespace: &str,
+        collection: &str,
+        key_hash: &[u8],
+    ) -> Result<Option<Bytes>, SourceError> {
+        match self.updates.get(namespace, Some(collection), key_hash) {
+            Some(update) => Ok(Some(update.metadata.clone())),
+            None => self.state.hashed_metadata(namespace, collection, key_hash),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_tells_of_a_definition() {
+        let name = |key: &'static str| defined_chaincode(key.as_bytes());
+        assert_eq!(name("namespaces/fields/vault/Sequence"), Some("vault"));
+        for other in [
+            "namespaces/fields//Sequence",
+            "namespaces/fields/a/b/Sequence",
+            "namespaces/fields/vault/Sequence2",
+            "namespaces/fields/Sequence",
+            "namespaces/metadata/vault",
+            "namespaces/fields/vault/Collections",
+            "xnamespaces/fields/vault/Sequence",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+        assert_eq!(defined_chaincode(b"namespaces/fields/\xff/Sequence"), None);
+    }
+
+    #[test]
+    fn a_package_has_collections_if_one_stands_in_it() {
+        assert!(!has_collections(b""));
+        assert!(!has_collections(&[0x12, 0]));
+        assert!(has_collections(&[0x0a, 0]));
+    }
+}

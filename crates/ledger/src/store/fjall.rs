@@ -3,8 +3,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use bytes::Bytes;
 
 use super::{Batch, Durability, Entries, Store, StoreError, Table};
@@ -21,7 +22,16 @@ const OPEN_FILES: usize = 64;
 /// A store in a folder of its own, kept by fjall (a log-structured merge tree with a journal).
 pub struct FjallStore {
     database: Database,
-    tables: [Keyspace; Table::ALL.len()],
+    tables: Tables,
+}
+
+#[derive(Clone)]
+struct Tables([Keyspace; Table::ALL.len()]);
+
+/// A store as of one moment.
+struct FjallSnapshot {
+    snapshot: Snapshot,
+    tables: Tables,
 }
 
 impl FjallStore {
@@ -57,7 +67,7 @@ impl FjallStore {
             config_history,
             history,
         ] = Table::ALL;
-        let tables = [
+        let tables = Tables([
             table(meta)?,
             table(blocks)?,
             table(hashes)?,
@@ -66,11 +76,17 @@ impl FjallStore {
             table(expiry)?,
             table(config_history)?,
             table(history)?,
-        ];
+        ]);
         Ok(Self { database, tables })
     }
 
     fn table(&self, table: Table) -> &Keyspace {
+        self.tables.get(table)
+    }
+}
+
+impl Tables {
+    const fn get(&self, table: Table) -> &Keyspace {
         let [
             meta,
             blocks,
@@ -80,7 +96,7 @@ impl FjallStore {
             expiry,
             config_history,
             history,
-        ] = &self.tables;
+        ] = &self.0;
         match table {
             Table::Meta => meta,
             Table::Blocks => blocks,
@@ -102,15 +118,11 @@ impl Store for FjallStore {
 
     fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
         let table = self.table(table);
-        let entries = match to {
-            Some(to) if to <= from => return Box::new(std::iter::empty()),
-            Some(to) => table.range(from..to),
-            None => table.range(from..),
-        };
-        Box::new(entries.map(|entry| {
-            let (key, value) = entry.into_inner().map_err(failure)?;
-            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
-        }))
+        match to {
+            Some(to) if to <= from => Box::new(std::iter::empty()),
+            Some(to) => entries(table.range(from..to)),
+            None => entries(table.range(from..)),
+        }
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
@@ -135,6 +147,52 @@ impl Store for FjallStore {
             .try_for_each(|table| self.table(*table).clear())
             .map_err(failure)
     }
+
+    fn snapshot(&self) -> Arc<dyn Store> {
+        Arc::new(FjallSnapshot {
+            snapshot: self.database.snapshot(),
+            tables: self.tables.clone(),
+        })
+    }
+}
+
+impl Store for FjallSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.snapshot.get(self.tables.get(table), key);
+        let value = value.map_err(failure)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
+        let table = self.tables.get(table);
+        match to {
+            Some(to) if to <= from => Box::new(std::iter::empty()),
+            Some(to) => entries(self.snapshot.range(table, from..to)),
+            None => entries(self.snapshot.range(table, from..)),
+        }
+    }
+
+    fn commit(&self, _: Batch, _: Durability) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly)
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            snapshot: self.snapshot.clone(),
+            tables: self.tables.clone(),
+        })
+    }
+}
+
+fn entries<'a>(found: Iter) -> Entries<'a> {
+    Box::new(found.map(|entry| {
+        let (key, value) = entry.into_inner().map_err(failure)?;
+        Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+    }))
 }
 
 fn failure(error: ::fjall::Error) -> StoreError {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -12,12 +13,20 @@ use super::{Batch, Durability, Entries, Store, StoreError, Table};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: RwLock<BTreeMap<Table, BTreeMap<Bytes, Bytes>>>,
+    is_snapshot: bool,
 }
 
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    const fn check_writable(&self) -> Result<(), StoreError> {
+        match self.is_snapshot {
+            false => Ok(()),
+            true => Err(StoreError::ReadOnly),
+        }
     }
 }
 
@@ -48,6 +57,7 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: Batch, _durability: Durability) -> Result<(), StoreError> {
         batch.check_keys()?;
+        self.check_writable()?;
         let mut tables = self.tables.write();
         for (table, key, value) in batch.changes {
             let table = tables.entry(table).or_default();
@@ -60,7 +70,15 @@ impl Store for MemoryStore {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
         self.tables.write().clear();
         Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store> {
+        Arc::new(Self {
+            tables: RwLock::new(self.tables.read().clone()),
+            is_snapshot: true,
+        })
     }
 }

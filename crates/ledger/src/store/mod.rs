@@ -8,6 +8,8 @@ mod memory;
 pub use self::fjall::FjallStore;
 pub use self::memory::MemoryStore;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 /// A part of a store with keys of its own.
@@ -124,6 +126,9 @@ pub enum StoreError {
     /// The database could not read or write. After a failed write it takes no more.
     #[error("database: {0}")]
     Database(String),
+    /// A change was asked of a [`Store::snapshot`].
+    #[error("database: a snapshot takes no changes")]
+    ReadOnly,
     /// The files of the database are not as it wrote them.
     #[error("database: damaged files: {0}")]
     Damaged(String),
@@ -154,6 +159,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes every entry of every table. Not atomic: [`Table::Meta`] goes first.
     fn clear(&self) -> Result<(), StoreError>;
+
+    /// What the store holds now, all tables as of one moment between two commits, however it changes
+    /// later. It takes no changes itself. Old entries stay on disk until it is dropped.
+    fn snapshot(&self) -> Arc<dyn Store>;
 }
 
 #[cfg(test)]

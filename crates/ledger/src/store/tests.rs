@@ -163,3 +163,29 @@ fn a_store_is_open_once() {
         Err(StoreError::Database(_))
     ));
 }
+
+#[test]
+fn a_snapshot_shows_all_tables_as_of_one_moment() {
+    on_both(|store| {
+        let before = [(Table::Blocks, "a", "1"), (Table::Hashes, "a", "1")];
+        store.commit(put(&before), Durability::Process).unwrap();
+        let snapshot = store.snapshot();
+        let mut batch = put(&[(Table::Blocks, "b", "2"), (Table::Hashes, "a", "2")]);
+        batch.delete(Table::Blocks, "a");
+        store.commit(batch, Durability::Process).unwrap();
+
+        assert_eq!(keys(&*snapshot, "", None), ["a"]);
+        assert_eq!(keys(&*snapshot, "a", Some("b")), ["a"]);
+        assert_eq!(keys(&*snapshot, "b", Some("a")), [""; 0]);
+        let value = snapshot.get(Table::Hashes, b"a").unwrap();
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+        assert_eq!(keys(&*snapshot.snapshot(), "", None), ["a"]);
+        assert_eq!(keys(store, "", None), ["b"]);
+        assert_eq!(keys(&*store.snapshot(), "", None), ["b"]);
+
+        let refused = snapshot.commit(put(&before), Durability::Process);
+        assert!(matches!(refused, Err(StoreError::ReadOnly)));
+        assert!(matches!(snapshot.clear(), Err(StoreError::ReadOnly)));
+        assert_eq!(keys(&*snapshot, "", None), ["a"]);
+    });
+}

@@ -162,6 +162,10 @@ impl Store for FailingStore {
     fn clear(&self) -> Result<(), StoreError> {
         self.store.clear()
     }
+
+    fn snapshot(&self) -> Arc<dyn Store> {
+        self.store.snapshot()
+    }
 }
 
 #[test]

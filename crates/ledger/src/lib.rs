@@ -63,6 +63,7 @@ mod channel_id;
 pub mod config_history;
 mod disk;
 mod error;
+pub mod history;
 mod manager;
 mod recent_blocks;
 mod recovery;

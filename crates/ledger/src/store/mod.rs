@@ -29,7 +29,7 @@ pub enum Table {
     Expiry,
     /// Chaincode and block to the collections that the block defined; see [`crate::config_history`].
     ConfigHistory,
-    /// Key, block and transaction of each write; newest first.
+    /// Key, block and transaction of each write; see [`crate::history`].
     History,
 }
 

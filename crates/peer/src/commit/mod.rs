@@ -13,6 +13,7 @@
 
 pub(crate) mod block;
 mod error;
+mod recovery;
 pub mod replay;
 mod state;
 
@@ -22,20 +23,47 @@ use std::time::Instant;
 
 use selvedge_channel::{ChannelConfig, ConfigError, last_config_number};
 use selvedge_ledger::BlockStore;
+use selvedge_ledger::history::HistoryRows;
 use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates, VersionedValue};
 use selvedge_ledger::store::Durability;
 use selvedge_protos::Message;
-use selvedge_protos::block::{header_hash, metadata, metadata_slot};
+use selvedge_protos::block::{header_hash, metadata};
 use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::mvcc::{self, Update, UpdateBatch};
 use selvedge_validation::{
-    Options, PreparedBlock, TransactionKind, TxVerdict, Validator, block_to_live,
+    Options, PreparedBlock, StatedVerdicts, TransactionKind, TxRwSet, TxVerdict, Validator,
+    block_to_live, defined_collections,
 };
 
 pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
 pub use error::CommitError;
 pub use state::LedgerState;
+
+/// How blocks are committed.
+#[derive(Debug, Clone)]
+pub struct CommitOptions {
+    /// How they are validated.
+    pub validation: Options,
+    /// Whether the history of keys is kept (`ledger.history.enableHistoryDatabase`).
+    pub history: bool,
+}
+
+impl Default for CommitOptions {
+    fn default() -> Self {
+        Options::default().into()
+    }
+}
+
+impl From<Options> for CommitOptions {
+    /// With a history.
+    fn from(validation: Options) -> Self {
+        Self {
+            validation,
+            history: true,
+        }
+    }
+}
 
 /// The ledger of one channel. Blocks are committed one after the other, on a thread that may wait for
 /// the disk.
@@ -47,7 +75,7 @@ pub struct Committer {
     /// Whether the last block is in the block files and not in the state.
     is_behind: bool,
     validator: Arc<Validator>,
-    options: Options,
+    options: CommitOptions,
 }
 
 impl Committer {
@@ -56,8 +84,9 @@ impl Committer {
     pub fn open(
         blocks: BlockStore,
         state: StateDatabase,
-        options: Options,
+        options: impl Into<CommitOptions>,
     ) -> Result<Self, CommitError> {
+        let options = options.into();
         let newest = blocks.height().saturating_sub(1);
         let tip = read(&blocks, newest)?;
         let config = match newest {
@@ -71,10 +100,13 @@ impl Committer {
             blocks,
             state: Arc::new(LedgerState::new(state)),
             is_behind: false,
-            validator: Arc::new(Validator::new(Arc::new(config), options.clone())?),
+            validator: Arc::new(Validator::new(
+                Arc::new(config),
+                options.validation.clone(),
+            )?),
             options,
         };
-        committer.bring_state_level()?;
+        committer.bring_level()?;
         Ok(committer)
     }
 
@@ -120,7 +152,12 @@ impl Committer {
         let ids = state::LedgerIds(&self.blocks);
         let verdicts = self.validator.decide(prepared, &*self.state, &ids)?;
         let decided = Instant::now();
-        let resolved = mvcc::resolve(number, &verdicts, &*self.state, &self.options.stated)?;
+        let resolved = mvcc::resolve(
+            number,
+            &verdicts,
+            &*self.state,
+            &self.options.validation.stated,
+        )?;
         let filter = resolved.transactions_filter();
         let commit_hash = (number == 1 || self.commit_hash.is_some()).then(|| {
             let previous = self.commit_hash.as_ref().map(|hash| &hash[..]);
@@ -131,7 +168,11 @@ impl Committer {
             block::set_commit_hash(&mut block, hash);
         }
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
-        let updates = self.state_updates(number, resolved.updates)?;
+        let stated = &self.options.validation.stated;
+        let mut updates = self.state_updates(number, resolved.updates, Some(stated))?;
+        if self.options.history {
+            updates.add_history(history_rows(number, &verdicts, &resolved.codes));
+        }
         let envelopes = block.data.iter().flat_map(|data| &data.data);
         let transactions = verdicts.into_iter().zip(resolved.codes).zip(envelopes);
         let transactions = transactions
@@ -219,67 +260,23 @@ impl Committer {
             .ok_or_else(|| broken("its config transaction holds no configuration"))?;
         let config = ChannelConfig::from_config(self.blocks.channel(), config);
         let config = Arc::new(config.map_err(unusable(number))?);
-        let validator = Validator::new(config, self.options.clone())?;
+        let validator = Validator::new(config, self.options.validation.clone())?;
         Ok(Some(Arc::new(validator)))
     }
 
-    /// Applies the blocks that the state lacks.
-    fn bring_state_level(&mut self) -> Result<(), CommitError> {
-        let height = self.blocks.height();
-        let savepoint = self.state.database().savepoint()?;
-        if let Some(savepoint) = savepoint.filter(|savepoint| *savepoint >= height) {
-            return Err(CommitError::StateAhead {
-                channel: self.blocks.channel().to_owned(),
-                savepoint,
-                height,
-            });
-        }
-        for number in savepoint.map_or(0, |savepoint| savepoint + 1)..height {
-            let block = read(&self.blocks, number)?;
-            let rwsets = self.committed_rwsets(number, &block)?;
-            let valid = rwsets.iter().map(|(position, rwset)| (*position, rwset));
-            let updates = mvcc::collect(number, valid, &*self.state)?;
-            let updates = self.state_updates(number, updates)?;
-            self.state
-                .database()
-                .commit(&updates, Durability::Process)?;
-        }
-        Ok(())
-    }
-
-    /// The read-write sets of the transactions that a committed block calls valid.
-    fn committed_rwsets(
+    /// The update batch as the state takes it, with the blocks in which private keys expire and the
+    /// collections that are defined. Without `stated` the block is committed already.
+    fn state_updates(
         &self,
-        number: u64,
-        block: &Block,
-    ) -> Result<Vec<(usize, selvedge_validation::TxRwSet)>, CommitError> {
-        const VALID: u8 = TxValidationCode::Valid as u8;
-        let broken = |reason| CommitError::Block {
-            channel: self.blocks.channel().to_owned(),
-            block: number,
-            reason,
-        };
-        let filter = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
-        let envelopes = block.data.as_ref().map_or(&[][..], |data| &data.data);
-        if filter.len() != envelopes.len() {
-            return Err(broken(
-                "it has no verdicts, so it was stored without validation",
-            ));
-        }
-        let valid = filter.iter().zip(envelopes).enumerate();
-        let valid = valid.filter(|(_, (code, _))| **code == VALID);
-        valid
-            .map(|(position, (_, envelope))| {
-                let rwset = mvcc::committed_rwset(envelope);
-                let rwset = rwset.ok_or_else(|| broken("a valid transaction has no results"))?;
-                Ok((position, rwset))
-            })
-            .collect()
-    }
-
-    /// The update batch as the state takes it, with the blocks in which private keys expire.
-    fn state_updates(&self, block: u64, batch: UpdateBatch) -> Result<StateUpdates, CommitError> {
+        block: u64,
+        batch: UpdateBatch,
+        stated: Option<&StatedVerdicts>,
+    ) -> Result<StateUpdates, CommitError> {
         let mut updates = StateUpdates::new(block);
+        let config = self.validator.config();
+        for defined in defined_collections(block, &batch, config, &*self.state, stated)? {
+            updates.define_collections(&defined.chaincode, defined.package);
+        }
         let mut lifetimes = BTreeMap::new();
         for (chaincode, batch) in batch.namespaces {
             for (key, update) in batch.public {
@@ -317,6 +314,27 @@ impl Committer {
         let config = self.validator.config();
         block_to_live(chaincode, collection, config, &*self.state)
             .map_err(|source| CommitError::Source { block, source })
+    }
+}
+
+/// The writes of a block's valid endorser transactions.
+fn history_rows(number: u64, verdicts: &[TxVerdict], codes: &[TxValidationCode]) -> HistoryRows {
+    let mut rows = HistoryRows::new(number);
+    for (position, (verdict, code)) in verdicts.iter().zip(codes).enumerate() {
+        if let (TxValidationCode::Valid, Some(transaction)) = (code, &verdict.transaction)
+            && matches!(transaction.kind, TransactionKind::Endorser { .. })
+        {
+            add_writes(&mut rows, position, &transaction.rwset);
+        }
+    }
+    rows
+}
+
+fn add_writes(rows: &mut HistoryRows, position: usize, rwset: &TxRwSet) {
+    for part in &rwset.namespaces {
+        for write in &part.writes {
+            rows.add(position as u64, &part.namespace, &write.key);
+        }
     }
 }
 

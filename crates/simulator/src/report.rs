@@ -54,7 +54,8 @@ pub struct Report {
     pub block_size: usize,
     /// Where the peers stood.
     pub place: Place,
-    /// For each block: milliseconds from the first peer that had it to the last.
+    /// For each block: milliseconds from the first peer that had it to the last. Peers that lie do not count, here
+    /// and below.
     pub reach_all_ms: Quantiles,
     /// For each block: milliseconds until 99 of 100 peers had it.
     pub reach_99_percent_ms: Quantiles,
@@ -129,7 +130,7 @@ impl Measures {
         }
     }
 
-    /// Delays in milliseconds: of each block until this share of `peers` had it, as far as they did.
+    /// Delays in milliseconds: of each block until this share of so many `peers` had it, as far as they did.
     fn reach(&self, peers: usize, share: f64) -> Quantiles {
         let rank = ((share * peers as f64).ceil() as usize).max(1);
         let delays = self.arrivals.iter().filter_map(|times| {
@@ -152,7 +153,7 @@ impl Measures {
     }
 
     /// The report, as far as it follows from what was measured.
-    pub(crate) fn report(self, options: &Options, simulated_seconds: f64) -> Report {
+    pub(crate) fn report(self, options: &Options, honest: usize, simulated_seconds: f64) -> Report {
         let peers = options.peers;
         let per_peer_and_block = |count: u64| {
             count as f64 / peers as f64 / options.blocks as f64 / options.channels as f64
@@ -171,9 +172,9 @@ impl Measures {
             blocks: options.blocks,
             block_size: options.block_size,
             place: options.place,
-            reach_all_ms: self.reach(peers, 1.0),
-            reach_99_percent_ms: self.reach(peers, 0.99),
-            reach_half_ms: self.reach(peers, 0.5),
+            reach_all_ms: self.reach(honest, 1.0),
+            reach_99_percent_ms: self.reach(honest, 0.99),
+            reach_half_ms: self.reach(honest, 0.5),
             curve: curve(&every_peer),
             every_peer_ms: Quantiles::of(every_peer),
             bytes_per_peer_per_block: per_peer_and_block(self.bytes.values().sum()),

@@ -154,7 +154,8 @@ impl World {
             }
         }
         let seconds = Duration::from_nanos(self.now).as_secs_f64();
-        let mut report = self.measures.report(&self.options, seconds);
+        let honest = self.peers.iter().filter(|peer| peer.lie.is_none()).count();
+        let mut report = self.measures.report(&self.options, honest, seconds);
         report.arrivals = arrivals;
         report.drops = drops;
         report.incomplete = honest_incomplete;
@@ -539,9 +540,11 @@ impl World {
         let free = peer.committer_free.max(self.now) + COMMIT;
         peer.committer_free = free;
         let honest = peer.lie.is_none();
-        self.measures.arrived(number_of_channel, number, self.now);
-        if honest && height == self.options.blocks + 1 {
-            self.incomplete -= 1;
+        if honest {
+            self.measures.arrived(number_of_channel, number, self.now);
+            if height == self.options.blocks + 1 {
+                self.incomplete -= 1;
+            }
         }
         let channel = channel.clone();
         let event = Event::Committed { channel, height };

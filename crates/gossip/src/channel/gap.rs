@@ -258,7 +258,7 @@ impl<B: Payload> Channel<B> {
         payloads: Vec<StatePayload>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        let range = match self.requester.on_response(&from, nonce) {
+        let range = match self.requester.on_response(&from, nonce, c.now()) {
             Ok(range) => range,
             Err(reason) => return c.ctx.dropped(reason),
         };

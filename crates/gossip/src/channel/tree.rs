@@ -84,6 +84,8 @@ struct Announced {
     by: Vec<Announcer>,
     /// When the next one is asked.
     ask_at: Instant,
+    /// Whether that was put off since the block was asked for another way.
+    put_off: bool,
 }
 
 /// What is to be done about an announced block.
@@ -91,8 +93,10 @@ struct Announced {
 pub(super) enum Need {
     /// It is here, or out of reach.
     Settled,
-    /// It is being verified, or was asked for another way.
-    UnderWay,
+    /// It is being verified.
+    Verifying,
+    /// It was asked for another way.
+    Requested,
     /// It is missing.
     Missing,
 }
@@ -194,6 +198,7 @@ impl Tree {
         let announced = self.announced.entry(number).or_insert(Announced {
             by: Vec::new(),
             ask_at: now + wait,
+            put_off: false,
         });
         if announced.by.iter().any(|announcer| announcer.peer == by) {
             return true;
@@ -231,7 +236,8 @@ impl Tree {
             .is_some_and(|announced| announced.by.iter().any(|it| it.asked.is_some()))
     }
 
-    /// Whom to ask now. Those that `avoid` names are asked after all others.
+    /// Whom to ask now. Those that `avoid` names are asked after all others. What was asked for another way is
+    /// put off once: whoever was asked there may never have had it, whoever announced it most likely has.
     pub(super) fn take_due(
         &mut self,
         now: Instant,
@@ -246,7 +252,9 @@ impl Tree {
             }
             match need(*number) {
                 Need::Settled => return false,
-                Need::UnderWay => {
+                Need::Requested if announced.put_off => {}
+                Need::Requested | Need::Verifying => {
+                    announced.put_off = true;
                     announced.ask_at = now + wait;
                     return true;
                 }
@@ -405,11 +413,10 @@ impl<B: Payload> Channel<B> {
         let need = |number: u64| {
             if !self.buffer.wants(number, Demand::Unasked) {
                 Need::Settled
-            } else if self.arriving.contains(number)
-                || self.initiator.awaits(&number)
-                || self.requester.awaits(number)
-            {
-                Need::UnderWay
+            } else if self.arriving.contains(number) {
+                Need::Verifying
+            } else if self.initiator.awaits(&number) || self.requester.awaits(number) {
+                Need::Requested
             } else {
                 Need::Missing
             }

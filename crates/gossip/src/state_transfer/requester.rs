@@ -32,14 +32,25 @@ pub struct StateRequest {
 struct UnderWay {
     of: PkiId,
     blocks: RangeInclusive<u64>,
+    asked: Instant,
+    /// When others may be asked for the same; `None`: that moment is over.
+    late: Option<Instant>,
+    /// When an answer is no longer taken.
     until: Instant,
 }
 
 /// Keeps account of requests under way. Memory: a few of them.
+///
+/// A request that is not answered in a quarter of `responseTimeout`, or in three times what answers took lately,
+/// is late: its answer is still taken, but others may be asked for the same blocks. So who claims a ledger that
+/// it does not have, or has not the time, holds up nobody for long.
 #[derive(Debug)]
 pub struct Requester {
     batch_size: u64,
     response_timeout: Duration,
+    patience: Duration,
+    /// From a request to its answer, lately at worst.
+    answer_time: Duration,
     max_requests: usize,
     under_way: BTreeMap<u64, UnderWay>,
 }
@@ -47,22 +58,31 @@ pub struct Requester {
 impl Requester {
     /// Nothing is under way.
     pub fn new(config: &Config) -> Self {
+        let response_timeout = config.state.response_timeout;
+        let (max_requests, patience) = match config.rules {
+            Rules::Selvedge => (MAX_REQUESTS, response_timeout / 4),
+            Rules::Fabric => (1, response_timeout),
+        };
         Self {
             batch_size: config.state.batch_size,
-            response_timeout: config.state.response_timeout,
-            max_requests: match config.rules {
-                Rules::Selvedge => MAX_REQUESTS,
-                Rules::Fabric => 1,
-            },
+            response_timeout,
+            patience,
+            answer_time: Duration::ZERO,
+            max_requests,
             under_way: BTreeMap::new(),
         }
     }
 
-    /// Whether this block is part of a request under way.
+    /// Whether this block is part of a request under way that is not late.
     pub fn awaits(&self, number: u64) -> bool {
+        self.timely()
+            .any(|request| request.blocks.contains(&number))
+    }
+
+    fn timely(&self) -> impl Iterator<Item = &UnderWay> {
         self.under_way
             .values()
-            .any(|request| request.blocks.contains(&number))
+            .filter(|request| request.late.is_some())
     }
 
     /// Whether no request is under way.
@@ -81,8 +101,10 @@ impl Requester {
         rng: &mut StdRng,
     ) -> Vec<StateRequest> {
         let mut requests = Vec::new();
+        let patience = self.patience.max(self.answer_time * 3);
+        let mut room = self.max_requests.saturating_sub(self.timely().count());
         for range in ranges(wanted, self.batch_size) {
-            if self.under_way.len() >= self.max_requests {
+            if room == 0 {
                 break;
             }
             let Some((to, height)) = self.choose(*range.start(), *range.end(), sources, rng) else {
@@ -94,9 +116,12 @@ impl Requester {
             let request = UnderWay {
                 of: to,
                 blocks: blocks.clone(),
+                asked: now,
+                late: Some(now + patience.min(self.response_timeout)),
                 until: now + self.response_timeout,
             };
             self.under_way.insert(nonce, request);
+            room -= 1;
             requests.push(StateRequest { to, nonce, blocks });
         }
         requests
@@ -107,28 +132,30 @@ impl Requester {
         &mut self,
         from: &PkiId,
         nonce: u64,
+        now: Instant,
     ) -> Result<RangeInclusive<u64>, DropReason> {
         match self.under_way.get(&nonce) {
             Some(request) if request.of == *from => {}
             _ => return Err(DropReason::UnknownNonce),
         }
-        self.under_way
-            .remove(&nonce)
-            .map(|request| request.blocks)
-            .ok_or(DropReason::UnknownNonce)
+        let request = self.under_way.remove(&nonce);
+        let request = request.ok_or(DropReason::UnknownNonce)?;
+        let sample = now.saturating_duration_since(request.asked);
+        self.answer_time = ((self.answer_time * 7 + sample) / 8).max(sample);
+        Ok(request.blocks)
     }
 
-    /// Gives up the requests whose time is over. Returns the peers that did not answer.
+    /// Lets time pass. Returns the peers that are late with an answer, or did not answer at all.
     pub fn expire(&mut self, now: Instant) -> Vec<PkiId> {
-        let mut silent = Vec::new();
+        let mut slow = Vec::new();
         self.under_way.retain(|_, request| {
-            let alive = now < request.until;
-            if !alive {
-                silent.push(request.of);
+            if request.late.is_some_and(|late| late <= now) {
+                request.late = None;
+                slow.push(request.of);
             }
-            alive
+            now < request.until
         });
-        silent
+        slow
     }
 
     /// Gives up the requests to a peer that is gone.
@@ -138,7 +165,8 @@ impl Requester {
 
     /// When [`Requester::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.under_way.values().map(|request| request.until).min()
+        let next = |request: &UnderWay| request.late.unwrap_or(request.until);
+        self.under_way.values().map(next).min()
     }
 
     fn load(&self, peer: &PkiId) -> usize {
@@ -244,14 +272,41 @@ mod tests {
         let nonce = requests[0].nonce;
         assert!(requester.awaits(11) && !requester.awaits(12));
         let refused = Err(DropReason::UnknownNonce);
-        assert_eq!(requester.on_response(&peer(2), nonce), refused);
+        assert_eq!(requester.on_response(&peer(2), nonce, start()), refused);
         assert_eq!(
-            requester.on_response(&peer(1), nonce.wrapping_add(1)),
+            requester.on_response(&peer(1), nonce.wrapping_add(1), start()),
             refused
         );
-        assert_eq!(requester.on_response(&peer(1), nonce), Ok(10..=11));
-        assert_eq!(requester.on_response(&peer(1), nonce), refused);
+        assert_eq!(requester.on_response(&peer(1), nonce, start()), Ok(10..=11));
+        assert_eq!(requester.on_response(&peer(1), nonce, start()), refused);
         assert!(requester.is_idle());
+    }
+
+    #[test]
+    fn others_are_asked_for_what_is_late() {
+        let (mut requester, mut rng) = (requester(), rng());
+        let sources = [(peer(1), 5)];
+        let now = start();
+        let first = requester.plan(0..5, &sources, now, &mut rng).remove(0);
+        let late = now + Config::default().state.response_timeout / 4;
+        assert_eq!(requester.next_deadline(), Some(late));
+        assert!(requester.expire(late - Duration::from_nanos(1)).is_empty());
+        assert!(requester.awaits(3));
+        assert_eq!(requester.expire(late), [peer(1)]);
+        assert!(!requester.awaits(3));
+        let sources = [(peer(1), 5), (peer(2), 5)];
+        let second = requester.plan(0..5, &sources, late, &mut rng).remove(0);
+        assert_eq!(second.to, peer(2));
+        // The late answer is taken, and answers may take longer from now on.
+        let answered = late + Duration::from_millis(50);
+        for request in [second, first] {
+            let response = requester.on_response(&request.to, request.nonce, answered);
+            assert_eq!(response, Ok(0..=4));
+        }
+        let third = requester.plan(0..5, &sources, answered, &mut rng);
+        assert_eq!(third.len(), 1);
+        let patience = Duration::from_millis(3 * 800);
+        assert_eq!(requester.next_deadline(), Some(answered + patience));
     }
 
     #[test]
@@ -260,9 +315,9 @@ mod tests {
         let now = start();
         requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
         let timeout = Config::default().state.response_timeout;
+        assert_eq!(requester.expire(now + timeout / 2), [peer(1)]);
         assert_eq!(requester.next_deadline(), Some(now + timeout));
-        assert!(requester.expire(now + timeout / 2).is_empty());
-        assert_eq!(requester.expire(now + timeout), [peer(1)]);
+        assert!(requester.expire(now + timeout).is_empty());
         assert!(requester.is_idle());
         requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
         requester.forget(&peer(1));

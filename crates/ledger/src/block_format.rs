@@ -11,7 +11,7 @@
 //!
 //! where `bytes` is a varint length followed by that many bytes.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
 use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockMetadata};
@@ -87,26 +87,48 @@ impl<'a> Record<'a> {
         self.envelopes.iter().map(&mut span).collect()
     }
 
-    /// Writes the record piece by piece; the pieces are small.
+    /// Writes the record, without putting it together first.
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut lengths = Vec::with_capacity(128);
-        push_varint(self.block_length, &mut lengths);
-        push_varint(self.header.number, &mut lengths);
+        let items = || self.envelopes.iter().chain(self.slots);
+        let mut numbers = Vec::with_capacity(128 + 4 * items().count());
+        // For each item, where what comes before it ends in `numbers`.
+        let mut ends = Vec::with_capacity(items().count());
+        push_varint(self.block_length, &mut numbers);
+        push_varint(self.header.number, &mut numbers);
         for hash in [&self.header.data_hash, &self.header.previous_hash] {
-            push_varint(hash.len() as u64, &mut lengths);
-            lengths.extend_from_slice(hash);
+            push_varint(hash.len() as u64, &mut numbers);
+            numbers.extend_from_slice(hash);
         }
         for list in [self.envelopes, self.slots] {
-            push_varint(list.len() as u64, &mut lengths);
+            push_varint(list.len() as u64, &mut numbers);
             for item in list {
-                push_varint(item.len() as u64, &mut lengths);
-                out.write_all(&lengths)?;
-                out.write_all(item)?;
-                lengths.clear();
+                push_varint(item.len() as u64, &mut numbers);
+                ends.push(numbers.len());
             }
         }
-        out.write_all(&lengths)
+        let mut pieces = Vec::with_capacity(2 * ends.len() + 1);
+        let mut start = 0;
+        for (item, end) in items().zip(ends) {
+            pieces.push(IoSlice::new(numbers.get(start..end).unwrap_or_default()));
+            pieces.push(IoSlice::new(item));
+            start = end;
+        }
+        pieces.push(IoSlice::new(numbers.get(start..).unwrap_or_default()));
+        write_all(&mut pieces, out)
     }
+}
+
+fn write_all(mut pieces: &mut [IoSlice<'_>], out: &mut impl Write) -> io::Result<()> {
+    IoSlice::advance_slices(&mut pieces, 0);
+    while !pieces.is_empty() {
+        match out.write_vectored(pieces) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn header_length(header: &BlockHeader) -> u64 {

@@ -4,7 +4,6 @@
 //! brought level, or made anew, when a ledger is opened. The savepoint is the last block in it and
 //! changes in the same batch as the entries of that block.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -41,11 +40,19 @@ pub(crate) struct BlockEntry {
 }
 
 /// What the index knows of a transaction id: its first occurrence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TransactionEntry {
     pub block: u64,
     pub index: u64,
     pub code: u8,
+}
+
+impl TransactionEntry {
+    /// Whether an earlier block may have a transaction of the same id. None has if this one is valid:
+    /// validation calls a later one DUPLICATE_TXID.
+    pub(crate) const fn may_be_repeated(&self) -> bool {
+        self.code != TxValidationCode::Valid as u8
+    }
 }
 
 /// Why the index did not answer.
@@ -62,16 +69,39 @@ pub(crate) struct BlockIndex {
     store: Arc<dyn Store>,
 }
 
-/// Entries that are not in the index yet.
-#[derive(Debug, Default)]
-pub(crate) struct PendingEntries {
-    batch: Batch,
-    ids: HashSet<Vec<u8>>,
+/// All that the index takes of one block.
+#[derive(Debug)]
+pub(crate) struct BlockEntries {
+    pub number: u64,
+    pub block: BlockEntry,
+    /// In the order of the block, with the keys of their ids.
+    pub transactions: Vec<(Arc<[u8]>, TransactionEntry)>,
 }
 
-impl PendingEntries {
+impl BlockEntries {
+    pub(crate) fn new(number: u64, block: &Block, entry: BlockEntry) -> Self {
+        let codes = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
+        let envelopes = block.data.as_ref().map_or(&[][..], |data| &data.data);
+        let mut key = Vec::new();
+        let transactions = envelopes.iter().enumerate().map(|(index, envelope)| {
+            push_id_key(&transaction_id(envelope), &mut key);
+            let entry = TransactionEntry {
+                block: number,
+                index: index as u64,
+                code: code_at(&codes, index),
+            };
+            (Arc::from(&key[..]), entry)
+        });
+        Self {
+            number,
+            transactions: transactions.collect(),
+            block: entry,
+        }
+    }
+
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.batch.len()
+        self.transactions.len() + 2
     }
 }
 
@@ -122,49 +152,40 @@ impl BlockIndex {
             .transpose()
     }
 
-    pub(crate) fn transaction(&self, id: &str) -> Result<Option<TransactionEntry>, IndexError> {
-        let value = self.store.get(Table::Transactions, &id_key(id))?;
+    /// The first transaction with the id of this key.
+    pub(crate) fn transaction(&self, key: &[u8]) -> Result<Option<TransactionEntry>, IndexError> {
+        let value = self.store.get(Table::Transactions, key)?;
         let entry =
             value.map(|value| decode_transaction(&value).map_err(|_| damaged(Table::Transactions)));
         entry.transpose()
     }
 
-    /// Adds a block, which must be the next one, to `pending`.
-    pub(crate) fn add(
-        &self,
-        pending: &mut PendingEntries,
-        number: u64,
-        block: &Block,
-        entry: &BlockEntry,
-    ) -> Result<(), IndexError> {
-        let number_key = number.to_be_bytes();
-        let codes = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
-        let envelopes = block.data.iter().flat_map(|data| &data.data);
-        for (index, envelope) in envelopes.enumerate() {
-            let key = id_key(&transaction_id(envelope));
-            let known =
-                pending.ids.contains(&key) || self.store.get(Table::Transactions, &key)?.is_some();
-            if known {
+    /// Makes blocks part of the index, which follow each other and its savepoint. Not forced to disk,
+    /// since the block files are.
+    pub(crate) fn commit(&self, blocks: &[Arc<BlockEntries>]) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        let transactions = blocks.iter().flat_map(|block| &block.transactions);
+        let mut transactions: Vec<_> = transactions
+            .map(|(key, entry)| (&key[..], *entry))
+            .collect();
+        // The first of an id comes first; and the store takes sorted keys faster.
+        transactions.sort_unstable();
+        transactions.dedup_by_key(|(key, _)| *key);
+        for (key, entry) in transactions {
+            if entry.may_be_repeated() && self.store.get(Table::Transactions, key)?.is_some() {
                 continue;
             }
-            let value = encode_transaction(TransactionEntry {
-                block: number,
-                index: index as u64,
-                code: code_at(&codes, index),
-            });
-            pending.ids.insert(key.clone());
-            pending.batch.put(Table::Transactions, key, value);
+            batch.put(Table::Transactions, key, encode_transaction(entry));
         }
-        let batch = &mut pending.batch;
-        batch.put(Table::Hashes, entry.header_hash, number_key);
-        batch.put(Table::Blocks, number_key, encode_block(entry));
-        batch.put(Table::Meta, SAVEPOINT_KEY, number_key);
-        Ok(())
-    }
-
-    /// Makes what is pending part of the index. Not forced to disk, since the block files are.
-    pub(crate) fn commit(&self, pending: PendingEntries) -> Result<(), IndexError> {
-        Ok(self.store.commit(pending.batch, Durability::Process)?)
+        for block in blocks {
+            let number = block.number.to_be_bytes();
+            batch.put(Table::Hashes, block.block.header_hash, number);
+            batch.put(Table::Blocks, number, encode_block(&block.block));
+        }
+        if let Some(last) = blocks.last() {
+            batch.put(Table::Meta, SAVEPOINT_KEY, last.number.to_be_bytes());
+        }
+        Ok(self.store.commit(batch, Durability::Process)?)
     }
 }
 
@@ -176,13 +197,20 @@ fn code_at(codes: &[u8], index: usize) -> u8 {
         .unwrap_or(TxValidationCode::NotValidated as u8)
 }
 
-/// Keys order ids by length, then by bytes, as Fabric's index does, so that its snapshots can be
-/// written by going through them.
-fn id_key(id: &str) -> Vec<u8> {
+/// The key of an id. Keys order ids by length, then by bytes, as Fabric's index does, so that its
+/// snapshots can be written by going through them.
+pub(crate) fn id_key(id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(id.len().min(MAX_ID_IN_KEY) + 48);
+    push_id_key(id, &mut key);
+    key
+}
+
+/// Puts the key of an id in the place of what `key` holds.
+fn push_id_key(id: &str, key: &mut Vec<u8>) {
     let length = (id.len() as u64).to_be_bytes();
     let zeros = length.iter().take_while(|byte| **byte == 0).count();
     let digits = length.get(zeros..).unwrap_or_default();
-    let mut key = Vec::with_capacity(id.len().min(MAX_ID_IN_KEY) + 48);
+    key.clear();
     key.push(digits.len() as u8);
     key.extend_from_slice(digits);
     match id.as_bytes().get(..MAX_ID_IN_KEY) {
@@ -192,7 +220,6 @@ fn id_key(id: &str) -> Vec<u8> {
         }
         _ => key.extend_from_slice(id.as_bytes()),
     }
-    key
 }
 
 /// Envelopes follow one another, so the place of the first and their lengths say it all.

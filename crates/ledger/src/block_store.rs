@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
 use crate::block_format::Record;
-use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries, TransactionEntry};
+use crate::block_index::{BlockEntries, BlockEntry, BlockIndex, IndexError, TransactionEntry};
+use crate::block_indexer::Indexer;
 use crate::disk::{Disk, SystemDisk};
 use crate::recent_blocks::RecentBlocks;
 use crate::recovery::{Recovered, Recovery, chain_info, index_failure, open_index_store};
@@ -91,7 +92,7 @@ struct Inner {
     channel: String,
     disk: Arc<dyn Disk>,
     files: BlockFiles,
-    index: BlockIndex,
+    index: Indexer,
     /// `None` once a write has failed.
     writer: Mutex<Option<Writer>>,
     /// The failure.
@@ -140,6 +141,7 @@ impl BlockStore {
     ) -> Result<Self, LedgerError> {
         let files = BlockFiles::new(files.to_owned());
         let index = BlockIndex::open(store).map_err(|error| index_failure(channel, error))?;
+        let index = Indexer::start(channel, index)?;
         let recovery = Recovery {
             channel,
             files: &files,
@@ -189,13 +191,19 @@ impl BlockStore {
     ///
     /// If writing fails, the store takes no more blocks until it is opened anew, which finds out
     /// what has reached the disk. Reading goes on.
+    ///
+    /// The block can be found by hash and transaction id at once. Writing that into the index is left
+    /// to a thread of the store; if it has fallen behind, this waits.
     pub fn append(&self, block: &Block) -> Result<(), LedgerError> {
-        self.append_batch(std::slice::from_ref(block))
+        self.append_batch([block])
     }
 
     /// Appends blocks that follow each other with one sync at the end; for catching up. If one is
     /// refused, none is stored.
-    pub fn append_batch(&self, blocks: &[Block]) -> Result<(), LedgerError> {
+    pub fn append_batch<'a>(
+        &self,
+        blocks: impl IntoIterator<Item = &'a Block>,
+    ) -> Result<(), LedgerError> {
         let inner = &*self.inner;
         let mut slot = inner.writer.lock();
         let Some(writer) = slot.as_mut() else {
@@ -204,18 +212,24 @@ impl BlockStore {
                 cause: self.poisoned().unwrap_or_default().to_owned(),
             });
         };
+        inner.index.wait_for_room()?;
         let blocks = inner.check(blocks)?;
         let Some(last) = blocks.last() else {
             return Ok(());
         };
-        if let Err(error) = inner.write(writer, &blocks) {
-            tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
-            inner.poison.get_or_init(|| error.to_string());
-            if let Some(writer) = slot.take() {
-                writer.abandon();
+        let entries = match inner.write(writer, &blocks) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
+                inner.poison.get_or_init(|| error.to_string());
+                if let Some(writer) = slot.take() {
+                    writer.abandon();
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
+        inner.remember(&blocks, &entries);
+        inner.index.add(entries);
         let info = chain_info(
             last.header.number,
             last.header_hash,
@@ -223,14 +237,20 @@ impl BlockStore {
         );
         let height = info.height;
         *inner.info.write() = info;
-        inner.remember(&blocks);
         inner.height.send_replace(height);
         Ok(())
     }
 
     /// Why the store takes no more blocks, if a write has failed. Waits for nothing.
     pub fn poisoned(&self) -> Option<&str> {
-        self.inner.poison.get().map(String::as_str)
+        let cause = self.inner.poison.get().map(String::as_str);
+        cause.or_else(|| self.inner.index.failure())
+    }
+
+    /// Waits until all blocks that were appended are in the index. Reading does not need that, only
+    /// who wants nothing to go on behind.
+    pub fn wait_for_index(&self) -> Result<(), LedgerError> {
+        self.inner.index.wait_until_level()
     }
 
     /// A block, `None` if the chain does not reach that far.
@@ -346,10 +366,13 @@ impl std::fmt::Debug for BlockStore {
 
 impl Inner {
     /// Checks that blocks follow the chain and each other.
-    fn check<'a>(&self, blocks: &'a [Block]) -> Result<Vec<NextBlock<'a>>, LedgerError> {
+    fn check<'a>(
+        &self,
+        blocks: impl IntoIterator<Item = &'a Block>,
+    ) -> Result<Vec<NextBlock<'a>>, LedgerError> {
         let info = self.info.read().clone();
         let mut previous = info.current_block_hash;
-        let mut checked = Vec::with_capacity(blocks.len());
+        let mut checked = Vec::new();
         for (expected, block) in (info.height..).zip(blocks) {
             let next = self.check_next(block, expected, &previous)?;
             previous = Bytes::copy_from_slice(&next.header_hash);
@@ -394,36 +417,32 @@ impl Inner {
         })
     }
 
-    /// Block files first and synced, then the index.
-    fn write(&self, writer: &mut Writer, blocks: &[NextBlock<'_>]) -> Result<(), LedgerError> {
+    /// Returns when the blocks are safe in the block files.
+    fn write(
+        &self,
+        writer: &mut Writer,
+        blocks: &[NextBlock<'_>],
+    ) -> Result<Vec<BlockEntries>, LedgerError> {
         let mut entries = Vec::with_capacity(blocks.len());
         for next in blocks {
             let record = Record::new(next.header, next.data, next.block.metadata.as_ref());
-            entries.push(BlockEntry {
+            let entry = BlockEntry {
                 place: writer.append(&*self.disk, &self.files, &record)?,
                 header_hash: next.header_hash,
                 spans: record.spans(),
-            });
+            };
+            entries.push(BlockEntries::new(next.header.number, next.block, entry));
         }
         writer.sync(&self.files)?;
-        let mut pending = PendingEntries::default();
-        for (next, entry) in blocks.iter().zip(&entries) {
-            self.index
-                .add(&mut pending, next.header.number, next.block, entry)
-                .map_err(|error| self.failure(error))?;
-        }
-        self.index
-            .commit(pending)
-            .map_err(|error| self.failure(error))
+        Ok(entries)
     }
 
-    fn remember(&self, blocks: &[NextBlock<'_>]) {
+    fn remember(&self, blocks: &[NextBlock<'_>], entries: &[BlockEntries]) {
         let mut recent = self.recent.lock();
-        for next in blocks {
+        for (next, entries) in blocks.iter().zip(entries) {
             let mut block = next.block.clone();
             block.metadata.get_or_insert_default();
-            let length = block.encoded_len() as u64;
-            recent.push(next.header.number, block, length);
+            recent.push(next.header.number, block, entries.block.place.length);
         }
     }
 

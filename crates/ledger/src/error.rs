@@ -99,6 +99,14 @@ pub enum LedgerError {
         /// The failure.
         cause: String,
     },
+    /// The operating system gave no thread.
+    #[error("channel {channel}: cannot start the thread of the index: {source}")]
+    Thread {
+        /// The channel.
+        channel: String,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The database of the index failed.
     #[error("channel {channel}: index: {source}")]
     Index {

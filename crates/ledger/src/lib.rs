@@ -5,7 +5,9 @@
 //! A block is committed when its record is in the channel's last block file and the file is synced.
 //! Everything else is made from the block files, may lag behind them, and can be removed: it is
 //! brought level when a ledger is opened. So only one thing has to be written safely for a block,
-//! and there is one order to get right: files, sync, index, then the new height is told.
+//! and there is one order to get right: files, sync, then the new height is told. The index follows
+//! behind, on a thread of the store; blocks that it lacks are found all the same, since their entries
+//! wait for it in memory.
 //!
 //! Block files are Fabric's, byte for byte, in Fabric's place, so that a data directory of a Go peer
 //! can be taken over, and ours be read by one:
@@ -30,6 +32,8 @@
 //! - [`BlockStore`]: one channel's chain: append, read by number, hash, transaction id, follow the
 //!   height.
 //! - [`state`]: one channel's state, with private data hashes and their expiry.
+//! - [`history`], [`config_history`]: who wrote a key, and which collections a chaincode had; beside the
+//!   state and level with it.
 //! - [`store`]: the ordered key-value store under index and state, on disk and in memory.
 //!
 //! # When things go wrong
@@ -37,9 +41,9 @@
 //! - **The process ends, or the power fails, within an append.** The last record may be incomplete.
 //!   Opening cuts it off, with a line in the log. What is cut was never told to be committed.
 //!   Zeros in the place of what did not reach the disk count as incomplete.
-//! - **Writing fails** (full disk, read-only file system, failed sync). The store takes no more blocks
-//!   until it is opened anew ([`LedgerError::Poisoned`]), since what the disk then holds is known only
-//!   by reading it back.
+//! - **Writing fails** (full disk, read-only file system, failed sync), of block files or index. The
+//!   store takes no more blocks until it is opened anew ([`LedgerError::Poisoned`]), since what the disk
+//!   then holds is known only by reading it back. Reading goes on.
 //! - **A record is not what was written.** [`LedgerError::Corrupt`] names file, offset and block,
 //!   both when the block is read and when files are gone through. Nothing is cut off.
 //! - **The index is missing, damaged, or of other files.** It is built anew from the block files, with
@@ -58,6 +62,8 @@
 mod block_files;
 mod block_format;
 mod block_index;
+mod block_indexer;
+mod block_overlay;
 mod block_store;
 mod channel_id;
 pub mod config_history;

@@ -9,13 +9,12 @@ use bytes::Bytes;
 use selvedge_protos::common::BlockchainInfo;
 
 use crate::block_files::BlockFiles;
-use crate::block_index::{BlockEntry, BlockIndex, IndexError, PendingEntries};
+use crate::block_index::{BlockEntries, BlockEntry, IndexError};
+use crate::block_indexer::Indexer;
 use crate::scanner::{ScannedBlock, Scanner};
 use crate::store::{FjallStore, Store, StoreError};
 use crate::{LedgerError, RebuildObserver, RebuildProgress};
 
-/// Entries that are gathered before they are written to the index.
-const ENTRIES_PER_COMMIT: usize = 4096;
 const BLOCKS_PER_REPORT: u64 = 100;
 const BLOCKS_PER_LOG_LINE: u64 = 10_000;
 
@@ -62,7 +61,7 @@ enum IndexedTip {
 pub(crate) struct Recovery<'a> {
     pub channel: &'a str,
     pub files: &'a BlockFiles,
-    pub index: &'a BlockIndex,
+    pub index: &'a Indexer,
     pub observer: Option<&'a RebuildObserver>,
 }
 
@@ -81,7 +80,8 @@ impl Recovery<'_> {
                 reason,
                 "The block index does not fit the block files; it is built anew"
             );
-            self.index.clear().map_err(|error| self.failure(error))?;
+            let cleared = self.index.index().clear();
+            cleared.map_err(|error| self.failure(error))?;
             tip = IndexedTip::Empty;
         }
         let Some(last) = self.files.last()? else {
@@ -103,7 +103,7 @@ impl Recovery<'_> {
 
     /// The last block of the index, if the block files have it too.
     fn indexed_tip(&self) -> Result<IndexedTip, LedgerError> {
-        let number = match self.index.savepoint() {
+        let number = match self.index.index().savepoint() {
             Ok(Some(number)) => number,
             Ok(None) => return Ok(IndexedTip::Empty),
             Err(error) => return self.unusable(error),
@@ -142,7 +142,6 @@ impl Recovery<'_> {
         mut info: BlockchainInfo,
     ) -> Result<Recovered, LedgerError> {
         let mut progress = Progress::new(self, info.height, self.bytes_after(&scanner)?);
-        let mut pending = PendingEntries::default();
         let scanned = loop {
             let ScannedBlock {
                 number,
@@ -153,18 +152,15 @@ impl Recovery<'_> {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
-            self.index
-                .add(&mut pending, number, &block, &entry)
-                .map_err(|error| self.failure(error))?;
-            if pending.len() >= ENTRIES_PER_COMMIT {
-                self.commit(&mut pending)?;
-            }
             progress.indexed(number, entry.place.length);
+            let header_hash = entry.header_hash;
+            self.index.wait_for_room()?;
+            self.index.add([BlockEntries::new(number, &block, entry)]);
             let previous_hash = block.header.unwrap_or_default().previous_hash;
-            info = chain_info(number, entry.header_hash, previous_hash);
+            info = chain_info(number, header_hash, previous_hash);
         };
         // What was sound before a corrupt block stays indexed, so the next start finds it at once.
-        self.commit(&mut pending)?;
+        self.index.wait_until_level()?;
         scanned?;
         progress.finished();
         let end = scanner.position();
@@ -189,12 +185,6 @@ impl Recovery<'_> {
             total += self.files.length(file)?;
         }
         Ok(total.saturating_sub(offset))
-    }
-
-    fn commit(&self, pending: &mut PendingEntries) -> Result<(), LedgerError> {
-        self.index
-            .commit(std::mem::take(pending))
-            .map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: IndexError) -> LedgerError {

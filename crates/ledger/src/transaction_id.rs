@@ -1,5 +1,7 @@
 //! The id of a transaction, found in its envelope.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes};
 use selvedge_protos::common::{ChannelHeader, Envelope, Payload, SignatureHeader};
 use selvedge_protos::{Message, envelope};
@@ -9,10 +11,10 @@ use crate::block_format::read_varint;
 /// The id under which a transaction is indexed: the one in its channel header, otherwise the one
 /// that nonce and creator make. Empty for an envelope that does not parse (Fabric:
 /// `protoutil.GetOrComputeTxIDFromEnvelope`, whose errors the block store only logs).
-pub(crate) fn transaction_id(envelope: &Bytes) -> String {
+pub(crate) fn transaction_id(envelope: &Bytes) -> Cow<'_, str> {
     match usual_id(envelope) {
-        Some(id) => id.to_owned(),
-        None => any_id(envelope.clone()).unwrap_or_default(),
+        Some(id) => id.into(),
+        None => any_id(envelope.clone()).unwrap_or_default().into(),
     }
 }
 

@@ -55,29 +55,33 @@ fn long_ids_have_bounded_keys_of_their_own() {
     );
 }
 
+/// The entries of a block at the end of `chain`.
+fn entries(chain: &[Block]) -> Arc<BlockEntries> {
+    let number = chain.len() as u64 - 1;
+    let block = chain.last().unwrap();
+    Arc::new(BlockEntries::new(number, block, entry(vec![])))
+}
+
 #[test]
 fn the_first_occurrence_of_an_id_stays() {
     let index = BlockIndex::open(Arc::new(MemoryStore::new())).unwrap();
     let envelopes = |ids: &[&str]| ids.iter().map(|id| envelope(id, b"")).collect();
-    let first = next_block(None, envelopes(&["a", "b", "b"]), &[1, 2, 3]);
-    let second = next_block(Some(&first), envelopes(&["b", "c"]), &[]);
-    let mut pending = PendingEntries::default();
-    index.add(&mut pending, 0, &first, &entry(vec![])).unwrap();
-    index.add(&mut pending, 1, &second, &entry(vec![])).unwrap();
-    index.commit(pending).unwrap();
-    let mut pending = PendingEntries::default();
-    let third = next_block(Some(&second), envelopes(&["a"]), &[0]);
-    index.add(&mut pending, 2, &third, &entry(vec![])).unwrap();
-    index.commit(pending).unwrap();
+    let mut chain = vec![next_block(None, envelopes(&["a", "b", "b"]), &[1, 2, 0])];
+    let first = entries(&chain);
+    chain.push(next_block(chain.last(), envelopes(&["b", "c", "d"]), &[9]));
+    index.commit(&[first, entries(&chain)]).unwrap();
+    chain.push(next_block(chain.last(), envelopes(&["a", "e"]), &[9, 0]));
+    index.commit(&[entries(&chain)]).unwrap();
 
     let place = |id| {
-        let found = index.transaction(id).unwrap();
+        let found = index.transaction(&id_key(id)).unwrap();
         found.map(|entry| (entry.block, entry.index, entry.code))
     };
     assert_eq!(place("a"), Some((0, 0, 1)));
     assert_eq!(place("b"), Some((0, 1, 2)));
     assert_eq!(place("c"), Some((1, 1, 254)));
-    assert_eq!(place("d"), None);
+    assert_eq!(place("e"), Some((2, 1, 0)));
+    assert_eq!(place("f"), None);
     assert_eq!(index.savepoint().unwrap(), Some(2));
 }
 
@@ -85,11 +89,7 @@ fn the_first_occurrence_of_an_id_stays() {
 fn an_index_of_another_format_is_emptied() {
     let store = Arc::new(MemoryStore::new());
     let index = BlockIndex::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-    let mut pending = PendingEntries::default();
-    index
-        .add(&mut pending, 0, &chain(1)[0], &entry(vec![]))
-        .unwrap();
-    index.commit(pending).unwrap();
+    index.commit(&[entries(&chain(1))]).unwrap();
     let index = BlockIndex::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
     assert_eq!(index.savepoint().unwrap(), Some(0));
 

@@ -187,12 +187,16 @@ fn the_index_fails_when_the_block_is_safe() {
         )
         .unwrap();
         store.append_batch(&blocks[..2]).unwrap();
+        store.wait_for_index().unwrap();
         index.fails.store(true, Ordering::Release);
-        let error = store.append(&blocks[2]).unwrap_err();
-        assert!(matches!(error, LedgerError::Index { .. }));
-        let error = store.append(&blocks[2]).unwrap_err();
+        store.append(&blocks[2]).unwrap();
+        let error = store.wait_for_index().unwrap_err();
         assert!(matches!(error, LedgerError::Poisoned { .. }));
-        assert_holds(&store, &blocks[..2]);
+        let cause = store.poisoned().unwrap();
+        assert!(cause.contains("no space left"), "{cause}");
+        let error = store.append(&blocks[3]).unwrap_err();
+        assert!(matches!(error, LedgerError::Poisoned { .. }));
+        assert_holds(&store, &blocks[..3]);
         drop(store);
         let store = place.open().unwrap();
         assert_holds(&store, &blocks[..3]);

@@ -217,6 +217,7 @@ fn damaged_entries_of_the_index_are_errors_until_reopened() {
     let mut place = Place::new();
     place.options.recent_blocks_bytes = 0;
     let store = place.filled(&blocks);
+    store.wait_for_index().unwrap();
     let damage = |table, key: &[u8], value: &[u8]| {
         let mut batch = Batch::default();
         batch.put(table, key, value);

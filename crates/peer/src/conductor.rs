@@ -105,9 +105,13 @@ impl Conductor {
                 let link = self.open(&channel, committers).await?;
                 followed.insert(channel.shared_id(), link);
             }
-            ChannelEvent::Committed { channel, blocks } => {
+            ChannelEvent::Committed {
+                channel,
+                number,
+                how,
+            } => {
                 if let Some(link) = followed.get(channel.id()) {
-                    self.committed(&channel, link, &blocks).await?;
+                    self.committed(&channel, link, number, how).await?;
                 }
             }
             ChannelEvent::Reconfigured { channel, before } => {
@@ -205,19 +209,19 @@ impl Conductor {
         &self,
         channel: &Arc<Channel>,
         link: &Followed,
-        blocks: &[(u64, Arrival)],
+        number: u64,
+        how: Arrival,
     ) -> Result<(), Stopping> {
-        let height = channel.ledger().height();
+        // Not the ledger's: it may have a further block that is not in the state yet.
+        let height = number.saturating_add(1);
         link.metrics.set_height(height);
-        for (number, how) in blocks {
-            link.metrics.blocks_received(*how).inc();
-            // Nobody may be listening.
-            let _ = self.committed.send(CommittedBlock {
-                channel: channel.shared_id(),
-                number: *number,
-                how: *how,
-            });
-        }
+        link.metrics.blocks_received(how).inc();
+        // Nobody may be listening.
+        let _ = self.committed.send(CommittedBlock {
+            channel: channel.shared_id(),
+            number,
+            how,
+        });
         self.tell_gossip(Event::Committed {
             channel: ChannelId::from(channel.id()),
             height,

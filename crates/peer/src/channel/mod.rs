@@ -3,15 +3,22 @@
 mod commit;
 mod registry;
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, ConfigError, last_config_number};
+use parking_lot::Mutex;
+use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, last_config_number};
 use selvedge_gossip::event::Arrival;
+use selvedge_ledger::state::{StateDatabase, StateError};
 use selvedge_ledger::{BlockStore, LedgerError};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
+use selvedge_validation::{Options, StatedVerdicts, Validator};
+
+use crate::commit::{Committer, LedgerState};
 
 pub use commit::{CommitError, CommitQueue};
 pub use registry::{Channels, Genesis, JoinError};
@@ -21,12 +28,14 @@ pub use registry::{Channels, Genesis, JoinError};
 pub enum ChannelEvent {
     /// The channel is open: at the start of the peer, or because it was joined.
     Opened(Arc<Channel>),
-    /// Its ledger has this many blocks now.
+    /// A block has become part of its ledger.
     Committed {
         /// The channel.
         channel: Arc<Channel>,
-        /// The blocks, in order, and how each came.
-        blocks: Vec<(u64, Arrival)>,
+        /// The block.
+        number: u64,
+        /// How it came.
+        how: Arrival,
     },
     /// A config block took effect.
     Reconfigured {
@@ -62,15 +71,22 @@ pub enum ChannelError {
         /// What the ledger says.
         source: LedgerError,
     },
-    /// The configuration cannot be used, for instance because it demands an unknown capability.
-    #[error("channel {channel}: the configuration in block {block} cannot be used: {source}")]
-    Config {
+    /// The state cannot be opened.
+    #[error("channel {channel}: {source}")]
+    State {
         /// The channel.
         channel: String,
-        /// The config block.
-        block: u64,
+        /// What the state says.
+        source: StateError,
+    },
+    /// Blocks and state cannot be brought level, or the configuration cannot be used, for instance because
+    /// it demands an unknown capability.
+    #[error("channel {channel}: {source}")]
+    Commit {
+        /// The channel.
+        channel: String,
         /// What is wrong.
-        source: Box<ConfigError>,
+        source: Box<crate::commit::CommitError>,
     },
     /// A block that must be there is not.
     #[error("channel {channel}: block {block} is not in the ledger")]
@@ -87,8 +103,37 @@ impl ChannelError {
     pub fn channel(&self) -> &str {
         match self {
             Self::Ledger { channel, .. }
-            | Self::Config { channel, .. }
+            | Self::State { channel, .. }
+            | Self::Commit { channel, .. }
             | Self::Missing { channel, .. } => channel,
+        }
+    }
+}
+
+/// How channels are kept.
+#[derive(Debug, Clone)]
+pub struct ChannelOptions {
+    /// How many threads check signatures at a time, in each channel (`peer.validatorPoolSize`).
+    pub workers: NonZeroUsize,
+    /// By channel, the verdicts that the operator has stated.
+    pub stated: BTreeMap<String, StatedVerdicts>,
+}
+
+impl Default for ChannelOptions {
+    /// As many threads as there are cores, and no stated verdicts.
+    fn default() -> Self {
+        Self {
+            workers: Options::default().workers,
+            stated: BTreeMap::new(),
+        }
+    }
+}
+
+impl ChannelOptions {
+    fn of(&self, channel: &str) -> Options {
+        Options {
+            workers: self.workers,
+            stated: self.stated.get(channel).cloned().unwrap_or_default(),
         }
     }
 }
@@ -97,33 +142,58 @@ impl ChannelError {
 pub struct Channel {
     id: Arc<str>,
     ledger: BlockStore,
+    state: Arc<LedgerState>,
+    committer: Mutex<Committer>,
     rules: ArcSwap<Rules>,
 }
 
 /// What is in force.
 struct Rules {
     /// Holds the configuration too.
+    validator: Arc<Validator>,
     verifier: Arc<BlockVerifier>,
     /// The block of the configuration; it may still be on its way to the disk.
     since: u64,
     /// While that block is being written: what was in force before, and since which block.
-    before: Option<(u64, Arc<ChannelConfig>)>,
+    before: Option<(u64, Arc<Validator>)>,
+}
+
+impl Rules {
+    fn new(validator: Arc<Validator>, since: u64) -> Self {
+        Self {
+            verifier: Arc::new(BlockVerifier::new(validator.config().clone())),
+            validator,
+            since,
+            before: None,
+        }
+    }
+
+    fn config(&self) -> &Arc<ChannelConfig> {
+        self.validator.config()
+    }
 }
 
 impl Channel {
-    /// Reads the configuration in force from the ledger.
-    pub fn open(ledger: BlockStore) -> Result<Self, ChannelError> {
-        let (number, block) = last_config_block(&ledger)?;
-        let config = ChannelConfig::from_block(&block).map_err(unusable(&ledger, number))?;
-        let rules = Rules {
-            verifier: Arc::new(BlockVerifier::new(Arc::new(config))),
-            since: number,
-            before: None,
-        };
+    /// Takes over a ledger, and brings its state level with its blocks, which takes the time of a pass over
+    /// those that the state lacks.
+    pub fn open(
+        ledger: BlockStore,
+        state: StateDatabase,
+        options: Options,
+    ) -> Result<Self, ChannelError> {
+        let channel = ledger.channel().to_owned();
+        let committer = Committer::open(ledger.clone(), state, options);
+        let committer = committer.map_err(|source| ChannelError::Commit {
+            channel,
+            source: Box::new(source),
+        })?;
+        let (since, _) = last_config_block(&ledger)?;
         Ok(Self {
             id: ledger.channel().into(),
             ledger,
-            rules: ArcSwap::from_pointee(rules),
+            state: committer.state().clone(),
+            rules: ArcSwap::from_pointee(Rules::new(committer.validator().clone(), since)),
+            committer: Mutex::new(committer),
         })
     }
 
@@ -142,6 +212,17 @@ impl Channel {
         &self.ledger
     }
 
+    /// Its state, as of the last block.
+    pub fn state(&self) -> &Arc<LedgerState> {
+        &self.state
+    }
+
+    /// Who writes. Locked while a block is validated and written, so never wait for it on an asynchronous
+    /// task.
+    pub fn committer(&self) -> &Mutex<Committer> {
+        &self.committer
+    }
+
     /// The last block of the ledger; `None` only if it is empty, which no channel's is.
     pub fn tip(&self) -> Option<BlockRef> {
         let info = self.ledger.info();
@@ -154,12 +235,17 @@ impl Channel {
     /// The configuration in force: that of the last config block in the ledger, or of the one that is
     /// being written.
     pub fn config(&self) -> Arc<ChannelConfig> {
-        self.rules.load().verifier.config().clone()
+        self.rules.load().config().clone()
     }
 
     /// Checks blocks by the configuration in force.
     pub fn verifier(&self) -> Arc<BlockVerifier> {
         self.rules.load().verifier.clone()
+    }
+
+    /// Validates blocks by the configuration in force.
+    pub fn validator(&self) -> Arc<Validator> {
+        self.rules.load().validator.clone()
     }
 
     /// The last block of the ledger, and the configuration as of that block: what it takes to verify
@@ -170,11 +256,11 @@ impl Channel {
             let tip = self.tip()?;
             let rules = self.rules.load();
             if rules.since <= tip.number {
-                return Some((tip, rules.verifier.config().clone()));
+                return Some((tip, rules.config().clone()));
             }
             match &rules.before {
-                Some((since, config)) if *since <= tip.number => {
-                    return Some((tip, config.clone()));
+                Some((since, validator)) if *since <= tip.number => {
+                    return Some((tip, validator.config().clone()));
                 }
                 // The tip is of long ago.
                 _ => {}
@@ -188,24 +274,23 @@ impl Channel {
         Ok(block.encode_to_vec().into())
     }
 
-    /// Puts the configuration of block `since` into force, to be written next, and returns the one
+    /// Puts the configuration of block `since` into force, which is written next, and returns the one
     /// before.
-    fn reconfigure(&self, config: ChannelConfig, since: u64) -> Arc<ChannelConfig> {
+    fn reconfigure(&self, validator: Arc<Validator>, since: u64) -> Arc<ChannelConfig> {
         let old = self.rules.load();
-        let before = old.verifier.config().clone();
         let rules = Rules {
-            verifier: Arc::new(BlockVerifier::new(Arc::new(config))),
-            since,
-            before: Some((old.since, before.clone())),
+            before: Some((old.since, old.validator.clone())),
+            ..Rules::new(validator, since)
         };
         self.rules.store(Arc::new(rules));
-        before
+        old.config().clone()
     }
 
     /// The block of the last [`Self::reconfigure`] is in the ledger.
     fn settle(&self) {
         let current = self.rules.load();
         let rules = Rules {
+            validator: current.validator.clone(),
             verifier: current.verifier.clone(),
             since: current.since,
             before: None,
@@ -216,12 +301,8 @@ impl Channel {
     /// The block of the last [`Self::reconfigure`] cannot be written: what was in force before is so again.
     fn restore(&self) {
         let current = self.rules.load();
-        if let Some((since, config)) = &current.before {
-            let rules = Rules {
-                verifier: Arc::new(BlockVerifier::new(config.clone())),
-                since: *since,
-                before: None,
-            };
+        if let Some((since, validator)) = &current.before {
+            let rules = Rules::new(validator.clone(), *since);
             self.rules.store(Arc::new(rules));
         }
     }
@@ -243,17 +324,14 @@ fn last_config_block(ledger: &BlockStore) -> Result<(u64, Block), ChannelError> 
     if newest == 0 {
         return Ok((0, tip));
     }
-    let number = last_config_number(&tip).map_err(unusable(ledger, newest))?;
+    let number = last_config_number(&tip).map_err(|source| ChannelError::Commit {
+        channel: ledger.channel().to_owned(),
+        source: Box::new(crate::commit::CommitError::Config {
+            block: newest,
+            source,
+        }),
+    })?;
     Ok((number, read(ledger, number)?))
-}
-
-fn unusable(ledger: &BlockStore, block: u64) -> impl FnOnce(ConfigError) -> ChannelError {
-    let channel = ledger.channel().to_owned();
-    move |source| ChannelError::Config {
-        channel,
-        block,
-        source: Box::new(source),
-    }
 }
 
 fn read(ledger: &BlockStore, number: u64) -> Result<Block, ChannelError> {

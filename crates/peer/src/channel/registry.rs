@@ -6,14 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use selvedge_channel::{BlockFault, BlockVerifier, VerifiedBlock};
-use selvedge_ledger::{LedgerError, LedgerManager};
+use selvedge_ledger::{BlockStore, LedgerError, LedgerManager};
 use selvedge_protos::Message;
+use selvedge_protos::block::metadata_slot;
 use selvedge_protos::common::{Block, BlockMetadataIndex};
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::protos::TxValidationCode;
+use selvedge_validation::{LegacyLifecycle, Options, Validator};
 use tokio::sync::mpsc;
 
-use super::{Channel, ChannelError, ChannelEvent};
+use super::{Channel, ChannelError, ChannelEvent, ChannelOptions};
+use crate::commit::block::set_verdicts;
 
 /// A block 0 that a channel can be joined with.
 pub struct Genesis {
@@ -57,6 +60,9 @@ pub enum JoinError {
         /// The channel.
         channel: String,
     },
+    /// Its chaincodes have a lifecycle that is not served.
+    #[error("cannot create ledger from genesis block: {0}")]
+    LegacyLifecycle(#[from] LegacyLifecycle),
     /// The ledger cannot be made.
     #[error("cannot create ledger from genesis block: {0}")]
     Ledger(LedgerError),
@@ -74,15 +80,21 @@ pub struct Channels(Arc<Inner>);
 
 struct Inner {
     ledgers: LedgerManager,
+    options: ChannelOptions,
     open: RwLock<BTreeMap<String, Arc<Channel>>>,
     events: mpsc::Sender<ChannelEvent>,
 }
 
 impl Channels {
     /// No channel is open yet. `events` gets [`ChannelEvent::Opened`] for each that is.
-    pub fn new(ledgers: LedgerManager, events: mpsc::Sender<ChannelEvent>) -> Self {
+    pub fn new(
+        ledgers: LedgerManager,
+        options: ChannelOptions,
+        events: mpsc::Sender<ChannelEvent>,
+    ) -> Self {
         Self(Arc::new(Inner {
             ledgers,
+            options,
             open: RwLock::default(),
             events,
         }))
@@ -108,7 +120,7 @@ impl Channels {
                     channel: id.clone(),
                     source,
                 })
-                .and_then(Channel::open);
+                .and_then(|ledger| self.open(ledger));
             match channel {
                 Ok(channel) => {
                     if self.register(channel).is_err() {
@@ -140,16 +152,14 @@ impl Channels {
     /// group and no capability that this peer lacks.
     pub fn check_genesis(&self, bytes: Bytes) -> Result<Genesis, JoinError> {
         let channel_id = channel_of(&Block::decode(bytes.clone())?)?;
-        match BlockVerifier::trust_genesis(bytes) {
-            Ok((block, config)) => Ok(Genesis {
-                block,
-                channel_id: config.channel_id().to_owned(),
-            }),
-            Err(error) => Err(JoinError::Unfit {
-                channel: channel_id,
-                fault: error.fault,
-            }),
-        }
+        let trusted = BlockVerifier::trust_genesis(bytes);
+        let (block, config) = trusted.map_err(|error| JoinError::Unfit {
+            channel: channel_id,
+            fault: error.fault,
+        })?;
+        let channel_id = config.channel_id().to_owned();
+        Validator::new(Arc::new(config), Options::default())?;
+        Ok(Genesis { block, channel_id })
     }
 
     /// Makes the ledger of a new channel and opens it. Blocks on the disk and, for a moment, on
@@ -162,7 +172,21 @@ impl Channels {
             LedgerError::ChannelExists { channel } => JoinError::Exists { channel },
             error => JoinError::Ledger(error),
         })?;
-        self.register(Channel::open(ledger)?)
+        self.register(self.open(ledger)?)
+    }
+
+    fn open(&self, ledger: BlockStore) -> Result<Channel, ChannelError> {
+        let Inner {
+            ledgers, options, ..
+        } = &*self.0;
+        let channel = ledger.channel();
+        let state = ledgers.open_state(channel);
+        let state = state.map_err(|source| ChannelError::State {
+            channel: channel.to_owned(),
+            source,
+        })?;
+        let options = options.of(channel);
+        Channel::open(ledger, state, options)
     }
 
     fn register(&self, channel: Channel) -> Result<(), JoinError> {
@@ -192,15 +216,12 @@ fn channel_of(block: &Block) -> Result<String, JoinError> {
 /// Block 0 comes without verdicts on its transactions; whoever joins with it declares them valid, as
 /// Fabric's `cscc` does.
 fn with_verdicts(mut block: Block) -> Block {
-    const SLOT: usize = BlockMetadataIndex::TransactionsFilter as usize;
-    let transactions = block.data.as_ref().map_or(0, |data| data.data.len());
-    let slots = &mut block.metadata.get_or_insert_default().metadata;
-    if slots.len() <= SLOT {
-        slots.resize(SLOT + 1, Bytes::new());
-    }
-    if let Some(slot) = slots.get_mut(SLOT).filter(|slot| slot.is_empty()) {
-        const VALID: u8 = TxValidationCode::Valid as u8;
-        *slot = vec![VALID; transactions].into();
+    if metadata_slot(&block, BlockMetadataIndex::TransactionsFilter).is_empty() {
+        let transactions = block.data.as_ref().map_or(0, |data| data.data.len());
+        set_verdicts(
+            &mut block,
+            vec![TxValidationCode::Valid as u8; transactions],
+        );
     }
     block
 }

@@ -8,6 +8,7 @@ use selvedge_gossip::types::Endpoint;
 use selvedge_transport::gossip::GossipOptions;
 use selvedge_transport::{ConnectOptions, ConnectionCounters, ServerOptions};
 
+use crate::channel::ChannelOptions;
 use crate::config::{AuthFilter, PeerConfig};
 use crate::services::deliver::DeliverOptions;
 use crate::services::endorser::EndorserOptions;
@@ -88,6 +89,14 @@ pub(super) fn server(config: &PeerConfig, counters: Arc<ConnectionCounters>) -> 
         keepalive_timeout: config.keepalive.timeout,
         counters,
         ..Default::default()
+    }
+}
+
+/// The channels.
+pub(super) fn channels(config: &PeerConfig) -> ChannelOptions {
+    ChannelOptions {
+        workers: NonZeroUsize::new(config.validator_pool_size).unwrap_or(NonZeroUsize::MIN),
+        ..ChannelOptions::default()
     }
 }
 

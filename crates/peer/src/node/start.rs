@@ -93,7 +93,11 @@ impl Starter {
         let (gossip_events_in, gossip_events) = mpsc::channel(EVENT_QUEUE);
         let (commands_in, commands) = mpsc::channel(COMMANDS);
         let (committed, _) = broadcast::channel(COMMITTED_BLOCKS);
-        let channels = Channels::new(ledgers, channel_events_in.clone());
+        let channels = Channels::new(
+            ledgers,
+            settings::channels(&self.config),
+            channel_events_in.clone(),
+        );
         let health = ChannelHealth::default();
         let identities = IdentityTable::default();
         let crypto = PeerCrypto::new(

@@ -250,7 +250,7 @@ async fn missing_and_wrong_keys_are_named() {
                 key: network.org(1).node_tls("peer0").certificate,
                 ..place()
             },
-            ["peer.tls.cert.file", "key"],
+            ["peer.tls.key.file", "key"],
         ),
         (
             Place {

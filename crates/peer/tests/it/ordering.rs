@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::node::{Place, get};
 use crate::support::{
-    CHANNEL, Chain, Network, demand_capability, read, remove_organization, soon, until,
+    CHANNEL, Chain, Network, as_ordered, demand_capability, read, remove_organization, soon, until,
 };
 
 /// An ordering node that hands out what the test gives it.
@@ -161,10 +161,8 @@ async fn a_leader_alone_catches_up_without_losing_a_block() {
     bench.orderer.has(&chain);
     bench.height(602).await;
     let channel = bench.node.channel(CHANNEL).unwrap();
-    assert_eq!(
-        channel.ledger().block(333).unwrap().as_ref(),
-        Some(&chain.blocks[333])
-    );
+    let stored = channel.ledger().block(333).unwrap().unwrap();
+    assert_eq!(as_ordered(&stored), chain.blocks[333]);
     assert_eq!(channel.config().sequence(), 12);
     drop(channel);
     soon(bench.node.stop()).await;
@@ -182,7 +180,7 @@ async fn a_configuration_for_a_newer_peer_stops_the_channel_and_says_so() {
     until("the channel is named", async || {
         let (status, body) = get(operations, "/healthz").await;
         status == 503
-            && body.contains("channel testchannel has stopped: the configuration in block 2")
+            && body.contains("channel testchannel has stopped: block 2, transaction 0")
             && body.contains("V9_9")
     })
     .await;
@@ -221,10 +219,8 @@ async fn forged_blocks_do_not_get_in_and_the_true_one_does_later() {
     assert_eq!(channel.ledger().height(), 1);
     bench.orderer.has(&chain);
     bench.height(2).await;
-    assert_eq!(
-        channel.ledger().block(1).unwrap().as_ref(),
-        chain.blocks.last()
-    );
+    let stored = channel.ledger().block(1).unwrap().unwrap();
+    assert_eq!(Some(&as_ordered(&stored)), chain.blocks.last());
     drop(channel);
     soon(bench.node.stop()).await;
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost_types::Timestamp;
+use selvedge_channel::config_update::{compute, propose};
 use selvedge_channel::{BlockVerifier, ChannelConfig, VerifiedBlock};
 use selvedge_devnet::genesis::{Address, ChannelSpecification};
 use selvedge_devnet::material::{Organization, Specification};
@@ -14,13 +15,16 @@ use selvedge_devnet::traffic::Author;
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::{LedgerManager, Options};
 use selvedge_msp::{Msp, SigningIdentity};
-use selvedge_peer::channel::{Channel, ChannelEvent, Channels, CommitQueue, JoinError};
+use selvedge_peer::channel::{
+    Channel, ChannelEvent, ChannelOptions, Channels, CommitQueue, JoinError,
+};
 use selvedge_peer::metrics::Metrics;
 use selvedge_protos::Message;
 use selvedge_protos::block::{data_hash, header_bytes, header_hash};
 use selvedge_protos::common::{
-    Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigEnvelope, HeaderType, LastConfig,
-    Metadata, MetadataSignature, OrdererBlockMetadata, SignatureHeader,
+    Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigSignature, ConfigUpdate,
+    ConfigUpdateEnvelope, Envelope, HeaderType, LastConfig, Metadata, MetadataSignature,
+    OrdererBlockMetadata, SignatureHeader,
 };
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::orderer::BatchSize;
@@ -182,7 +186,8 @@ impl Network {
         let path = self.folder.path().join(folder);
         let (events, receiver) = mpsc::channel(100);
         let ledgers = LedgerManager::open(&path, options).unwrap();
-        (Channels::new(ledgers, events), receiver)
+        let channels = Channels::new(ledgers, ChannelOptions::default(), events);
+        (channels, receiver)
     }
 
     /// The folder of the block files of the test's channel.
@@ -204,7 +209,7 @@ pub async fn join(channels: &Channels, genesis: Bytes) -> Result<(), JoinError> 
 
 /// Has the channel's committer take blocks, and waits until they are in the ledger.
 pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
-    let (events, _receiver) = mpsc::channel(100);
+    let (events, mut told) = mpsc::channel(100);
     let metrics = Metrics::new("1").unwrap().channel(CHANNEL);
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
@@ -212,9 +217,14 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
     for block in blocks {
         queue.push(verified(block), Arrival::Orderer).unwrap();
     }
-    let height = channel.ledger().height() + blocks.len() as u64;
-    let mut heights = channel.ledger().subscribe();
-    soon(heights.wait_for(|it| *it >= height)).await.unwrap();
+    let last = channel.ledger().height() + blocks.len() as u64 - 1;
+    loop {
+        match soon(told.recv()).await.unwrap() {
+            ChannelEvent::Committed { number, .. } if number == last => break,
+            ChannelEvent::Failed { reason, .. } => panic!("{reason}"),
+            _ => {}
+        }
+    }
     stop.cancel();
     tasks.close();
     soon(tasks.wait()).await;
@@ -224,9 +234,10 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
 #[derive(Clone)]
 pub struct Chain {
     pub blocks: Vec<Block>,
-    config: Config,
+    config: Arc<ChannelConfig>,
     last_config: u64,
     orderer: SigningIdentity,
+    admins: Vec<SigningIdentity>,
     author: Author,
 }
 
@@ -235,9 +246,14 @@ impl Chain {
         let config = ChannelConfig::from_block(&network.genesis).unwrap();
         Self {
             blocks: vec![network.genesis.clone()],
-            config: config.config().clone(),
+            config: Arc::new(config),
             last_config: 0,
             orderer: network.orderer(),
+            admins: vec![
+                network.admin(1),
+                network.admin(2),
+                network.ordering.user_identity("Admin").unwrap(),
+            ],
             author: Author {
                 channel_id: CHANNEL.to_owned(),
                 client: network.user(1),
@@ -259,15 +275,48 @@ impl Chain {
 
     /// A config block with what `change` makes of the configuration.
     pub fn push_config(&mut self, change: impl FnOnce(&mut Config)) -> Block {
-        self.config.sequence += 1;
-        change(&mut self.config);
-        let content = ConfigEnvelope {
-            config: Some(self.config.clone()),
-            last_update: None,
-        };
+        let current = self.config.config();
+        let mut updated = current.clone();
+        // So that something changes in any case.
+        set_acl(
+            &mut updated,
+            &format!("test/{}", current.sequence),
+            "Readers",
+        );
+        change(&mut updated);
+        let update = compute(CHANNEL, current, &updated).unwrap();
+        let content = propose(&self.config, &self.signed(&update)).unwrap();
+        let config = ChannelConfig::from_config(CHANNEL, content.config.clone().unwrap());
+        // No block is valid after one whose configuration is not supported.
+        if let Ok(config) = config {
+            self.config = Arc::new(config);
+        }
         let data = content.encode_to_vec().into();
         let envelope = signed_envelope(&self.orderer, HeaderType::Config, CHANNEL, data).unwrap();
         self.push_envelopes(vec![envelope.encode_to_vec().into()], true)
+    }
+
+    /// An update of the configuration, signed by all administrators.
+    fn signed(&self, update: &ConfigUpdate) -> Envelope {
+        let update = Bytes::from(update.encode_to_vec());
+        let sign = |admin: &SigningIdentity| {
+            let header = SignatureHeader {
+                creator: admin.serialized().clone(),
+                nonce: Bytes::from_static(b"nonce"),
+            };
+            let header = header.encode_to_vec();
+            let signature = admin.sign(&[header.as_slice(), &update].concat()).unwrap();
+            ConfigSignature {
+                signature_header: header.into(),
+                signature,
+            }
+        };
+        let envelope = ConfigUpdateEnvelope {
+            signatures: self.admins.iter().map(sign).collect(),
+            config_update: update.clone(),
+        };
+        let data = envelope.encode_to_vec().into();
+        signed_envelope(&self.admins[0], HeaderType::ConfigUpdate, CHANNEL, data).unwrap()
     }
 
     fn push_envelopes(&mut self, data: Vec<Bytes>, is_config: bool) -> Block {
@@ -331,6 +380,15 @@ pub fn verified(block: &Block) -> VerifiedBlock {
     BlockVerifier::from_ledger(CHANNEL, block.encode_to_vec().into()).unwrap()
 }
 
+/// A committed block without what its committer has written into it.
+pub fn as_ordered(block: &Block) -> Block {
+    let mut block = block.clone();
+    let slots = &mut block.metadata.as_mut().unwrap().metadata;
+    slots[2] = Bytes::new();
+    slots[4] = Bytes::new();
+    block
+}
+
 /// The id of a transaction of a block.
 pub fn transaction_id(block: &Block, index: usize) -> String {
     let envelope = block.data.as_ref().unwrap().data[index].clone();
@@ -358,6 +416,7 @@ pub fn set_acl(config: &mut Config, resource: &str, policy: &str) {
     let root = config.channel_group.as_mut().unwrap();
     let application = root.groups.get_mut("Application").unwrap();
     let value = application.values.entry("ACLs".to_owned()).or_default();
+    value.mod_policy = "Admins".to_owned();
     let mut acls = AcLs::decode(value.value.clone()).unwrap();
     let policy = ApiResource {
         policy_ref: policy.to_owned(),

@@ -34,6 +34,7 @@
 //! - [`state`]: one channel's state, with private data hashes and their expiry.
 //! - [`history`], [`config_history`]: who wrote a key, and which collections a chaincode had; beside the
 //!   state and level with it.
+//! - [`view`]: all three as of one block.
 //! - [`store`]: the ordered key-value store under index and state, on disk and in memory.
 //!
 //! # When things go wrong
@@ -79,6 +80,7 @@ pub mod store;
 #[cfg(test)]
 mod test_support;
 mod transaction_id;
+pub mod view;
 mod writer;
 
 pub use block_store::{

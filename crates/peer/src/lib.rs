@@ -59,6 +59,7 @@
 //! | [`config`] | core.yaml and `CORE_*` variables |
 //! | [`channel`] | a channel: ledger, configuration in force, committer; all channels |
 //! | [`commit`] | validation and ledger tied together |
+//! | [`query`] | reading the ledger as of one block |
 //! | [`conductor`] | the task that tells the others what happens in channels |
 //! | [`delivery`] | blocks from ordering nodes, where this peer leads |
 //! | [`gossip`] | the protocol core with the world around it |
@@ -83,6 +84,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod operations;
+pub mod query;
 pub mod scc;
 pub mod services;
 pub mod tls;

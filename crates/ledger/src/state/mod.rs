@@ -172,6 +172,14 @@ impl StateDatabase {
         })
     }
 
+    /// The state as it is now, however it changes; it takes no changes itself.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            store: self.store.snapshot(),
+            with_metadata: RwLock::new(self.with_metadata.read().clone()),
+        }
+    }
+
     /// Where the state is kept, with what is recorded of blocks beside it.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store

@@ -186,6 +186,16 @@ impl LedgerManager {
         StateDatabase::open(&self.layout.state(channel))
     }
 
+    /// Removes the state of a channel, which must not be open; it is made anew from the blocks when it
+    /// is opened and brought level.
+    pub fn remove_state(&self, channel: &str) -> Result<(), LedgerError> {
+        let folder = self.layout.state(channel);
+        if folder.exists() {
+            self.remove(&folder)?;
+        }
+        Ok(())
+    }
+
     fn slot(&self, channel: &str) -> Slot {
         let mut ledgers = self.ledgers.lock();
         Arc::clone(ledgers.entry(channel.to_owned()).or_default())

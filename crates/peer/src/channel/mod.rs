@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, last_config_number};
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::state::{StateDatabase, StateError};
+use selvedge_ledger::store::StoreError;
 use selvedge_ledger::{BlockStore, LedgerError};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use selvedge_validation::{Options, StatedVerdicts, Validator};
 
-use crate::commit::{Committer, LedgerState};
+use crate::commit::{CommitOptions, Committer, LedgerState};
 
 pub use commit::{CommitError, CommitQueue};
 pub use registry::{Channels, Genesis, JoinError};
@@ -110,6 +111,29 @@ impl ChannelError {
     }
 }
 
+impl ChannelError {
+    /// Whether the state alone is in the way, so that a new one could be made.
+    fn is_of_the_state(&self) -> bool {
+        let is_broken = |error: &StateError| {
+            matches!(
+                error,
+                StateError::Format { .. }
+                    | StateError::Damaged(_)
+                    | StateError::Store(StoreError::Damaged(_))
+            )
+        };
+        match self {
+            Self::State { source, .. } => is_broken(source),
+            Self::Commit { source, .. } => match &**source {
+                crate::commit::CommitError::StateAhead { .. } => true,
+                crate::commit::CommitError::State(error) => is_broken(error),
+                _ => false,
+            },
+            Self::Ledger { .. } | Self::Missing { .. } => false,
+        }
+    }
+}
+
 /// How channels are kept.
 #[derive(Debug, Clone)]
 pub struct ChannelOptions {
@@ -117,23 +141,29 @@ pub struct ChannelOptions {
     pub workers: NonZeroUsize,
     /// By channel, the verdicts that the operator has stated.
     pub stated: BTreeMap<String, StatedVerdicts>,
+    /// Whether the history of keys is kept (`ledger.history.enableHistoryDatabase`).
+    pub history: bool,
 }
 
 impl Default for ChannelOptions {
-    /// As many threads as there are cores, and no stated verdicts.
+    /// As many threads as there are cores, no stated verdicts, a history.
     fn default() -> Self {
         Self {
             workers: Options::default().workers,
             stated: BTreeMap::new(),
+            history: true,
         }
     }
 }
 
 impl ChannelOptions {
-    fn of(&self, channel: &str) -> Options {
-        Options {
-            workers: self.workers,
-            stated: self.stated.get(channel).cloned().unwrap_or_default(),
+    fn of(&self, channel: &str) -> CommitOptions {
+        CommitOptions {
+            validation: Options {
+                workers: self.workers,
+                stated: self.stated.get(channel).cloned().unwrap_or_default(),
+            },
+            history: self.history,
         }
     }
 }
@@ -179,7 +209,7 @@ impl Channel {
     pub fn open(
         ledger: BlockStore,
         state: StateDatabase,
-        options: Options,
+        options: CommitOptions,
     ) -> Result<Self, ChannelError> {
         let channel = ledger.channel().to_owned();
         let committer = Committer::open(ledger.clone(), state, options);

@@ -175,7 +175,26 @@ impl Channels {
         self.register(self.open(ledger)?)
     }
 
+    /// A state that cannot be used is made anew, if all blocks are there.
     fn open(&self, ledger: BlockStore) -> Result<Channel, ChannelError> {
+        let failure = match self.try_open(&ledger) {
+            Err(failure) if failure.is_of_the_state() => failure,
+            result => return result,
+        };
+        let id = ledger.channel().to_owned();
+        let of_channel = |source| ChannelError::Ledger {
+            channel: id.clone(),
+            source,
+        };
+        if ledger.header(0).map_err(of_channel)?.is_none() {
+            return Err(failure);
+        }
+        tracing::warn!(target: "kvledger", "[{id}] Building the state anew: {failure}");
+        self.0.ledgers.remove_state(&id).map_err(of_channel)?;
+        self.try_open(&ledger)
+    }
+
+    fn try_open(&self, ledger: &BlockStore) -> Result<Channel, ChannelError> {
         let Inner {
             ledgers, options, ..
         } = &*self.0;
@@ -185,8 +204,7 @@ impl Channels {
             channel: channel.to_owned(),
             source,
         })?;
-        let options = options.of(channel);
-        Channel::open(ledger, state, options)
+        Channel::open(ledger.clone(), state, options.of(channel))
     }
 
     fn register(&self, channel: Channel) -> Result<(), JoinError> {

@@ -96,6 +96,7 @@ pub(super) fn server(config: &PeerConfig, counters: Arc<ConnectionCounters>) -> 
 pub(super) fn channels(config: &PeerConfig) -> ChannelOptions {
     ChannelOptions {
         workers: NonZeroUsize::new(config.validator_pool_size).unwrap_or(NonZeroUsize::MIN),
+        history: config.ledger.history_enabled,
         ..ChannelOptions::default()
     }
 }

@@ -243,7 +243,7 @@ async fn missing_and_wrong_keys_are_named() {
                 key: network.org(2).node_tls("peer0").key,
                 ..place()
             },
-            ["peer.tls.cert.file", "key"],
+            ["peer.tls.key.file", "does not belong"],
         ),
         (
             Place {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{OrgId, PkiId};
+use crate::types::{ChannelId, OrgId, PkiId};
 
 /// Signs with the key of the local peer.
 pub trait Signer: Send + Sync {
@@ -27,14 +27,22 @@ pub trait Crypto: Send + Sync {
     /// Checks `signature` over `message` by an identity that passed [`Self::validate`].
     fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal>;
 
-    /// Checks that the author of a StateInfo message may take part in the channel whose MAC it carries
-    /// ([`ChannelId::mac`](crate::types::ChannelId::mac)), that is, satisfies the channel's Readers
-    /// policy (Fabric: `VerifyByChannel`). A MAC of no channel of ours says nothing and passes. Whoever
-    /// takes organisations for readers, as the default policy does, need not implement this: the
-    /// channel checks the organisation.
-    fn check_reader(&self, _author: &Identity, _channel_mac: &[u8; 32]) -> Result<(), Refusal> {
+    /// Checks that a peer may take part in a channel, that is, satisfies the channel's Readers policy
+    /// (Fabric: `VerifyByChannel`). A channel that is not ours says nothing and passes. Whoever takes
+    /// organisations for readers, as the default policy does, need not implement this: the channel checks
+    /// the organisation.
+    fn check_reader(&self, _peer: &Identity, _channel: ChannelRef<'_>) -> Result<(), Refusal> {
         Ok(())
     }
+}
+
+/// Says which channel is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelRef<'a> {
+    /// By its name.
+    Name(&'a ChannelId),
+    /// As the author of a StateInfo message does: by [`ChannelId::mac`].
+    Mac(&'a [u8; 32]),
 }
 
 /// What validation found out about an identity.

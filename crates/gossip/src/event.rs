@@ -117,6 +117,13 @@ pub enum Event<B> {
     Suspect(Vec<OrgId>),
     /// [`Action::Revalidate`]: this identity is no longer valid.
     IdentityRevoked(PkiId),
+    /// [`Action::RecheckReaders`]: this peer is no reader of the channel any more.
+    ReaderRefused {
+        /// The channel.
+        channel: ChannelId,
+        /// The peer.
+        peer: PkiId,
+    },
     /// Push private data to other peers. The node answers [`Action::SendAcknowledged`], always.
     SendWithAck(SendWithAck),
     /// Ask other peers for private data. The node answers [`Action::PrivateDataFetched`], always.
@@ -331,6 +338,15 @@ pub enum Action<B> {
     IdentityPurged(PkiId),
     /// Validate an identity again; report by [`Event::IdentityRevoked`] if it fails.
     Revalidate(Identity),
+    /// The configuration of a channel has changed: check that its peers are still readers
+    /// ([`Crypto::check_reader`](crate::crypto::Crypto::check_reader)) and report those that are not by
+    /// [`Event::ReaderRefused`].
+    RecheckReaders {
+        /// The channel.
+        channel: ChannelId,
+        /// Those that have published a StateInfo, except this peer.
+        peers: Vec<Identity>,
+    },
     /// Something for the log and the metrics.
     Notice(Notice),
 }

@@ -390,6 +390,7 @@ impl World {
             Action::IdentityLearned(_)
             | Action::IdentityPurged(_)
             | Action::Revalidate(_)
+            | Action::RecheckReaders { .. }
             | Action::LeadershipChanged { .. }
             | Action::SendAcknowledged { .. }
             | Action::PrivateDataFetched { .. }

@@ -74,8 +74,17 @@ impl<B: Payload> Channels<B> {
     pub fn update(&mut self, setup: ChannelSetup, c: &mut ChannelContext<'_, '_, B>) {
         if let Some(channel) = self.channels.get_mut(&setup.channel) {
             channel.update(setup, c.ctx);
+            channel.recheck_readers(c);
             channel.review_gap(c);
         }
+    }
+
+    /// A peer is no reader of a channel any more.
+    pub fn refuse(&mut self, channel: &ChannelId, peer: &PkiId, c: &mut ChannelContext<'_, '_, B>) {
+        self.with(channel, c, |channel, c| {
+            channel.forget(peer);
+            channel.review_gap(c);
+        });
     }
 
     /// This peer leaves a channel. The channel stays to say so to those who ask, as in Fabric.

@@ -18,7 +18,7 @@ use super::{Channel, ChannelContext, Standing, due};
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
-use crate::event::{FrameKind, Payload};
+use crate::event::{Action, FrameKind, Payload};
 use crate::membership::Member;
 use crate::message::{self, StateInfo, Verified, gossip_message};
 use crate::message_store::{MessageStore, Outcome};
@@ -191,6 +191,20 @@ impl<B: Payload> Channel<B> {
             }
         }
         self.review_gap(c);
+    }
+
+    /// Has those of whom we have a StateInfo message held against the configuration that is in force now
+    /// (Fabric: `stateInfoCache.validate`).
+    pub(super) fn recheck_readers(&self, c: &mut ChannelContext<'_, '_, B>) {
+        let me = c.ctx.me.pki_id();
+        let authors = self.state_infos.store.iter().map(|(_, info)| info.author());
+        let peers: Vec<_> = authors.filter(|it| it.pki_id() != me).cloned().collect();
+        if !peers.is_empty() {
+            (c.out)(Action::RecheckReaders {
+                channel: self.id.clone(),
+                peers,
+            });
+        }
     }
 
     /// Keeps a StateInfo message if its author may be in the channel and it is news.

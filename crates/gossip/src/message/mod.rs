@@ -30,7 +30,7 @@ pub use build::{gossip_message, own_alive, own_leadership, own_peer_identity, ow
 pub use decode::{Received, decode};
 pub use envelope::Envelope;
 pub use error::MessageError;
-pub use verify::{Verification, verify};
+pub use verify::{Verification, check_sender, verify};
 
 use crate::crypto::Identity;
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};

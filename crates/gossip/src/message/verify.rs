@@ -25,7 +25,7 @@ use super::{
     Alive, Envelope, Leadership, Message, MessageError, PeerIdentity, Pull, PullStep, Received,
     StateInfo, StatePayload, UnverifiedBlock, Verified,
 };
-use crate::crypto::{Crypto, Identity, IdentitySource, MAX_IDENTITY_SIZE};
+use crate::crypto::{ChannelRef, Crypto, Identity, IdentitySource, MAX_IDENTITY_SIZE};
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};
 
 /// The longest endpoint that is believed: a host name has at most 253 characters.
@@ -60,6 +60,35 @@ pub fn verify(
         message,
         refused: verifier.refused,
     })
+}
+
+/// Checks that the peer at the other end of the stream may send what concerns a channel's ledger and is not
+/// signed: state transfer and private data are for readers of the channel (Fabric: gossip/state,
+/// `remoteStateMsgFilter`). Blocks and pull need no check, since they are exchanged only with peers whose
+/// StateInfo has passed one.
+pub fn check_sender(
+    message: &Message,
+    from: &PkiId,
+    crypto: &dyn Crypto,
+    known: &dyn IdentitySource,
+) -> Result<(), MessageError> {
+    let (kind, channel) = match message {
+        Message::StateRequest { channel, .. } => ("state request", channel),
+        Message::StateResponse { channel, .. } => ("state response", channel),
+        Message::PrivateData(channel, ..) => ("private data", channel),
+        _ => return Ok(()),
+    };
+    let author = *from;
+    let sender = known
+        .identity(from)
+        .ok_or(MessageError::UnknownAuthor { kind, author })?;
+    crypto
+        .check_reader(&sender, ChannelRef::Name(channel))
+        .map_err(|refusal| MessageError::Refused {
+            kind,
+            author,
+            refusal,
+        })
 }
 
 struct Verifier<'a> {
@@ -247,7 +276,7 @@ impl Verifier<'_> {
         let author = self.author(pki_id, KIND)?;
         let info = self.signed(content, envelope, author, KIND)?;
         self.crypto
-            .check_reader(info.author(), &info.channel_mac)
+            .check_reader(info.author(), ChannelRef::Mac(&info.channel_mac))
             .map_err(|refusal| MessageError::Refused {
                 kind: KIND,
                 author: pki_id,

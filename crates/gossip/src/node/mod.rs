@@ -238,6 +238,9 @@ impl<B: Payload> Gossip<B> {
                     self.purge(&peer, now, out);
                 }
             }
+            Event::ReaderRefused { channel, peer } => {
+                self.with_channels(now, out, |channels, c| channels.refuse(&channel, &peer, c));
+            }
             Event::SendWithAck(send) => {
                 self.with_private_data(now, out, |private_data, channels, c| {
                     private_data.send(send, channels, c);

@@ -487,6 +487,7 @@ impl Network {
                 digests,
             } => self.read_private_data(node, channel, &asker, nonce, &digests),
             Action::Notice(notice) => self.nodes[node].notices.push(notice),
+            Action::RecheckReaders { .. } => {}
             Action::Revalidate(identity) => {
                 if self.invalid_orgs.contains(identity.org().as_str()) {
                     let revoked = Event::IdentityRevoked(identity.pki_id());

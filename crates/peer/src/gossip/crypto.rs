@@ -1,24 +1,38 @@
 //! Whom gossip believes: identities and signatures held against the peer's own MSP and those of its
 //! channels (Fabric: internal/peer/gossip, `MSPMessageCryptoService` and `SecurityAdvisor`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use selvedge_channel::ChannelConfig;
 use selvedge_gossip::crypto::{
-    Crypto, Identity, IdentityFacts, IdentitySource, Refusal, SignError, Signer,
+    ChannelRef, Crypto, Identity, IdentityFacts, IdentitySource, Refusal, SignError, Signer,
 };
-use selvedge_gossip::types::{OrgId, PkiId};
+use selvedge_gossip::types::{ChannelId, OrgId, PkiId};
 use selvedge_msp::{Msp, MspError, MspManager, SigningIdentity};
-use selvedge_policy::SignedData;
+use selvedge_policy::PolicyError;
 use selvedge_protos::identity::pki_id;
+use selvedge_protos::sha256_of_parts;
 use selvedge_transport::gossip::{PeerAuthenticator, PeerIdentity, Refused};
 
 use super::IdentityTable;
+use super::memory::Memory;
 use crate::access::APPLICATION_READERS;
 use crate::channel::{Channel, Channels};
 
+/// Signatures that are remembered to be good, at least: a network of 80 peers on 25 channels has some 2,200
+/// live ones. Each takes about 50 bytes.
+const SIGNATURES: usize = 20_000;
+/// Authors and channels whose MAC is remembered, at least.
+const MACS: usize = 20_000;
+
 /// Checks identities and signatures of other peers.
+///
+/// The same alive and StateInfo messages come from several neighbours, and again in every membership response
+/// and snapshot. So good signatures are remembered by a hash over signer, message and signature: that one is
+/// right stays so for ever. Whether the signer still counts is asked anew each time.
 pub struct PeerCrypto {
     /// The MSP of the peer's own organisation, with a memory: the same few identities sign all the
     /// time.
@@ -26,12 +40,15 @@ pub struct PeerCrypto {
     signer: SigningIdentity,
     channels: Channels,
     identities: IdentityTable,
+    good_signatures: Mutex<Memory<[u8; 32], ()>>,
+    /// By author and MAC: the channel that the MAC is of.
+    macs: Mutex<Memory<(PkiId, [u8; 32]), Weak<Channel>>>,
 }
 
 /// An identity and where it is at home: in the peer's own organisation, or in a channel.
 struct Located {
     identity: selvedge_msp::Identity,
-    channel: Option<Arc<Channel>>,
+    channel: Option<Arc<ChannelConfig>>,
 }
 
 impl PeerCrypto {
@@ -48,6 +65,8 @@ impl PeerCrypto {
             signer,
             channels,
             identities,
+            good_signatures: Mutex::new(Memory::new(SIGNATURES)),
+            macs: Mutex::new(Memory::new(MACS)),
         })
     }
 
@@ -69,13 +88,25 @@ impl PeerCrypto {
             if config.msps().validate(&identity).is_ok() {
                 return Ok(Located {
                     identity,
-                    channel: Some(channel),
+                    channel: Some(config),
                 });
             }
         }
         Err(Refusal(
             "no MSP of this peer or of its channels finds the identity valid".to_owned(),
         ))
+    }
+
+    /// The channel of ours that a MAC by `author` is of.
+    fn channel_by_mac(&self, author: PkiId, mac: &[u8; 32]) -> Option<Arc<Channel>> {
+        let key = (author, *mac);
+        if let Some(channel) = self.macs.lock().get(&key).and_then(Weak::upgrade) {
+            return Some(channel);
+        }
+        let is_meant = |channel: &Arc<Channel>| ChannelId::from(channel.id()).mac(&author) == *mac;
+        let channel = self.channels.all().into_iter().find(is_meant)?;
+        self.macs.lock().insert(key, Arc::downgrade(&channel));
+        Some(channel)
     }
 }
 
@@ -97,7 +128,59 @@ impl Crypto for PeerCrypto {
     }
 
     fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-        self.verify_by(identity.serialized(), message, signature)
+        let located = self.locate(identity.serialized())?;
+        located.check_standing()?;
+        let signer = identity.pki_id();
+        let parts = [
+            signer.as_bytes(),
+            &signature.len().to_be_bytes(),
+            signature,
+            message,
+        ];
+        let key = sha256_of_parts(parts);
+        if self.good_signatures.lock().get(&key).is_some() {
+            return Ok(());
+        }
+        let verified = located.identity.verify(message, signature);
+        verified.map_err(refusal)?;
+        self.good_signatures.lock().insert(key, ());
+        Ok(())
+    }
+
+    fn check_reader(&self, peer: &Identity, channel: ChannelRef<'_>) -> Result<(), Refusal> {
+        let channel = match channel {
+            ChannelRef::Name(id) => self.channels.get(id.as_str()),
+            ChannelRef::Mac(mac) => self.channel_by_mac(peer.pki_id(), mac),
+        };
+        match channel {
+            Some(channel) => {
+                let config = channel.config();
+                let identity = config.msps().deserialize(peer.serialized());
+                let identity = identity.map_err(refusal)?;
+                check_reader(&config, &identity).map_err(refusal)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether an identity is a valid member of a channel that satisfies its Readers policy.
+fn check_reader(
+    config: &ChannelConfig,
+    identity: &selvedge_msp::Identity,
+) -> Result<(), PolicyError> {
+    let readers = config.policies().policy(APPLICATION_READERS)?;
+    readers.evaluate_identities(std::slice::from_ref(identity))
+}
+
+impl Located {
+    /// A foreign organisation's member must be among the readers of the channel that knows it (Fabric:
+    /// `MSPMessageCryptoService.Verify`).
+    fn check_standing(&self) -> Result<(), Refusal> {
+        match &self.channel {
+            Some(config) => check_reader(config, &self.identity).map_err(refusal),
+            None => Ok(()),
+        }
     }
 }
 
@@ -129,34 +212,16 @@ impl PeerAuthenticator for PeerCrypto {
     }
 
     fn verify(&self, identity: &Bytes, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
-        self.verify_by(identity, message, signature)
-            .map_err(|refusal| Refused(refusal.0))
+        let refused = |refusal: Refusal| Refused(refusal.0);
+        let located = self.locate(identity).map_err(refused)?;
+        located.check_standing().map_err(refused)?;
+        let verified = located.identity.verify(message, signature);
+        verified.map_err(|error| Refused(error.to_string()))
     }
 
     fn organization_of(&self, pki_id: &[u8; 32]) -> Option<String> {
         let identity = self.identities.identity(&PkiId(*pki_id))?;
         Some(identity.org().to_string())
-    }
-}
-
-impl PeerCrypto {
-    /// A foreign organisation's member must besides be among the readers of the channel that knows
-    /// it.
-    fn verify_by(&self, identity: &Bytes, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-        let located = self.locate(identity)?;
-        let Some(channel) = located.channel else {
-            return located.identity.verify(message, signature).map_err(refusal);
-        };
-        let signed = SignedData {
-            data: Bytes::copy_from_slice(message),
-            identity: identity.clone(),
-            signature: Bytes::copy_from_slice(signature),
-        };
-        let config = channel.config();
-        config
-            .policies()
-            .evaluate(APPLICATION_READERS, &[signed])
-            .map_err(refusal)
     }
 }
 

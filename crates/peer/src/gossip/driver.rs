@@ -240,6 +240,7 @@ impl Driver {
             Action::IdentityLearned(identity) => identities.insert(identity),
             Action::IdentityPurged(pki_id) => identities.remove(&pki_id),
             Action::Revalidate(identity) => self.suspects.push(identity),
+            Action::RecheckReaders { channel, peers } => errands.recheck_readers(channel, peers),
             Action::Notice(notice) => self.notice(&notice),
         }
     }

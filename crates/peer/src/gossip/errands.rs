@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use selvedge_channel::BlockError;
-use selvedge_gossip::crypto::{Crypto, Identity};
+use selvedge_gossip::crypto::{ChannelRef, Crypto, Identity};
 use selvedge_gossip::event::{
     ArrivedBlock, DialOutcome, DialPurpose, Event, FrameClass as GossipClass,
 };
@@ -156,6 +156,30 @@ impl Errands {
                     continue;
                 }
                 let event = Event::IdentityRevoked(identity.pki_id());
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Holds peers against a channel's Readers policy in force now.
+    pub fn recheck_readers(&self, channel: ChannelId, peers: Vec<Identity>) {
+        let (crypto, events) = (self.crypto.clone(), self.events.clone());
+        self.tasks.spawn_blocking(move || {
+            for peer in peers {
+                let Err(refusal) = crypto.check_reader(&peer, ChannelRef::Name(&channel)) else {
+                    continue;
+                };
+                let pki_id = peer.pki_id();
+                tracing::warn!(
+                    target: "gossip.channel",
+                    "Peer {pki_id:?} isn't eligible for channel {channel} : {refusal}"
+                );
+                let event = Event::ReaderRefused {
+                    channel: channel.clone(),
+                    peer: pki_id,
+                };
                 if events.blocking_send(event).is_err() {
                     return;
                 }

@@ -136,6 +136,9 @@ impl Inbound {
         for reason in &verified.refused {
             self.refuse(&from, reason);
         }
+        message::check_sender(&verified.message, &from, &*self.crypto, &self.identities)
+            .inspect_err(|reason| self.refuse(&from, reason))
+            .ok()?;
         Some(Event::Message {
             from,
             message: verified.message,

@@ -18,6 +18,7 @@ mod driver;
 mod errands;
 mod identities;
 mod inbound;
+mod memory;
 mod status;
 
 pub use block::PeerBlock;

@@ -1,7 +1,8 @@
 //! Whom gossip believes: members of the own organisation, and of those in the peer's channels.
 
 use bytes::Bytes;
-use selvedge_gossip::crypto::{Crypto, Identity};
+use selvedge_gossip::crypto::{ChannelRef, Crypto, Identity};
+use selvedge_gossip::types::ChannelId;
 use selvedge_msp::SigningIdentity;
 use selvedge_peer::channel::{ChannelEvent, Channels};
 use selvedge_peer::gossip::{IdentityTable, PeerCrypto};
@@ -9,7 +10,9 @@ use selvedge_protos::identity::pki_id;
 use selvedge_transport::gossip::PeerAuthenticator;
 use tokio::sync::mpsc;
 
-use crate::support::{CHANNEL, Chain, Network, commit_by_queue, join, remove_organization};
+use crate::support::{
+    CHANNEL, Chain, Network, commit_by_queue, join, remove_organization, set_readers,
+};
 
 struct Bench {
     network: Network,
@@ -116,6 +119,62 @@ async fn signatures_are_checked_by_the_rules_of_the_signers_organisation() {
     let stranger = bench.network.peer(3);
     let signature = stranger.sign(message).unwrap();
     assert!(!bench.believes(&stranger, message, &signature));
+}
+
+#[tokio::test]
+async fn a_channel_is_for_those_whom_its_readers_policy_names() {
+    let bench = Bench::joined().await;
+    let channel = ChannelId::from(CHANNEL);
+    let elsewhere = ChannelId::from("elsewhere");
+    let reads = |identity: &SigningIdentity, channel: &ChannelId| {
+        let identity = Identity::check(identity.serialized(), &bench.crypto).unwrap();
+        let mac = channel.mac(&identity.pki_id());
+        let by_name = bench
+            .crypto
+            .check_reader(&identity, ChannelRef::Name(channel));
+        let by_mac = bench.crypto.check_reader(&identity, ChannelRef::Mac(&mac));
+        assert_eq!(by_name.is_ok(), by_mac.is_ok());
+        by_name.is_ok()
+    };
+    let [own, neighbour] = [1, 2].map(|org| bench.network.peer(org));
+    for peer in [&own, &neighbour] {
+        assert!(reads(peer, &channel));
+    }
+    // An ordering node is a member of one of the channel's MSPs, and no reader.
+    let orderer = bench.network.orderer();
+    assert!(!reads(&orderer, &channel));
+    assert!(reads(&orderer, &elsewhere), "that is not ours to say");
+    // The organisation stays in the channel, but may not read it any more.
+    let own_channel = bench.channels.get(CHANNEL).unwrap();
+    let mut chain = Chain::new(&bench.network);
+    let change = chain.push_config(|config| set_readers(config, "OR('Org1MSP.member')"));
+    commit_by_queue(&own_channel, &[change]).await;
+    assert!(reads(&own, &channel));
+    assert!(!reads(&neighbour, &channel));
+}
+
+#[tokio::test]
+async fn a_signature_that_was_good_counts_no_longer_than_its_signer() {
+    let bench = Bench::joined().await;
+    let (message, neighbour) = (b"alive", bench.network.peer(2));
+    let signature = neighbour.sign(message).unwrap();
+    let identity = Identity::check(neighbour.serialized(), &bench.crypto).unwrap();
+    let verify = |message: &[u8], signature: &[u8]| {
+        Crypto::verify(&bench.crypto, &identity, message, signature).is_ok()
+    };
+    for _ in 0..2 {
+        assert!(verify(message, &signature));
+        assert!(!verify(b"dead", &signature));
+        assert!(!verify(message, &signature[1..]));
+        // The boundary between signature and message counts.
+        let shifted = [&signature[..], &message[..1]].concat();
+        assert!(!verify(&message[1..], &shifted));
+    }
+    let channel = bench.channels.get(CHANNEL).unwrap();
+    let mut chain = Chain::new(&bench.network);
+    let removal = chain.push_config(|config| remove_organization(config, "Org2"));
+    commit_by_queue(&channel, &[removal]).await;
+    assert!(!verify(message, &signature));
 }
 
 #[tokio::test]

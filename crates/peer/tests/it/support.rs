@@ -19,12 +19,13 @@ use selvedge_peer::channel::{
     Channel, ChannelEvent, ChannelOptions, Channels, CommitQueue, JoinError,
 };
 use selvedge_peer::metrics::Metrics;
+use selvedge_policy::parse_policy;
 use selvedge_protos::Message;
 use selvedge_protos::block::{data_hash, header_bytes, header_hash};
 use selvedge_protos::common::{
     Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigSignature, ConfigUpdate,
     ConfigUpdateEnvelope, Envelope, HeaderType, LastConfig, Metadata, MetadataSignature,
-    OrdererBlockMetadata, SignatureHeader,
+    OrdererBlockMetadata, Policy, SignatureHeader, policy,
 };
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::orderer::BatchSize;
@@ -430,6 +431,17 @@ pub fn remove_organization(config: &mut Config, name: &str) {
     let root = config.channel_group.as_mut().unwrap();
     let application = root.groups.get_mut("Application").unwrap();
     application.groups.remove(name).unwrap();
+}
+
+/// Lets those read the channel whom a policy in Fabric's policy language names.
+pub fn set_readers(config: &mut Config, policy: &str) {
+    let root = config.channel_group.as_mut().unwrap();
+    let application = root.groups.get_mut("Application").unwrap();
+    let readers = application.policies.get_mut("Readers").unwrap();
+    readers.policy = Some(Policy {
+        r#type: policy::PolicyType::Signature.into(),
+        value: parse_policy(policy).unwrap().encode_to_vec().into(),
+    });
 }
 
 pub fn now() -> Timestamp {

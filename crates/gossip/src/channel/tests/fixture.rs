@@ -14,6 +14,7 @@ use crate::channel::{ChannelContext, Channels};
 use crate::config::Config;
 use crate::context::{Context, LocalPeer};
 use crate::counters::{Counters, DropReason};
+use crate::crypto::Identity;
 use crate::emitter::{Emission, Emitter};
 use crate::event::{Action, ArrivedBlock, ChannelOrg, ChannelSetup, FrameKind, Notice, Payload};
 use crate::identity::IdentityStore;
@@ -170,6 +171,7 @@ pub(super) struct World {
     pub(super) delivered: Vec<u64>,
     pub(super) reads: Vec<(Peer, u64, u64, u64)>,
     pub(super) notices: Vec<Notice>,
+    pub(super) rechecked: Vec<Identity>,
     pub(super) verifying: VecDeque<ArrivedBlock>,
     pub(super) hold_verification: bool,
     pub(super) hold_commits: bool,
@@ -204,6 +206,7 @@ impl World {
             delivered: Vec::new(),
             reads: Vec::new(),
             notices: Vec::new(),
+            rechecked: Vec::new(),
             verifying: VecDeque::new(),
             hold_verification: false,
             hold_commits: false,
@@ -351,6 +354,7 @@ impl World {
                     ..
                 } => self.reads.push((to, nonce, start, end)),
                 Action::Notice(notice) => self.notices.push(notice),
+                Action::RecheckReaders { peers, .. } => self.rechecked = peers,
                 other => panic!("unexpected {other:?}"),
             }
             todo.extend(more);

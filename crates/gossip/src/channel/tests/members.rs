@@ -1,11 +1,14 @@
 //! StateInfo, eligibility, configuration, leaving.
 
+use std::collections::BTreeSet;
+
 use super::fixture::*;
 use crate::counters::DropReason;
+use crate::crypto::Identity;
 use crate::emitter::Route;
 use crate::event::{FrameKind, Notice};
-use crate::message::{Message, decode, verify};
-use crate::types::ChannelId;
+use crate::message::{Message, MessageError, Pull, PullStep, check_sender, decode, verify};
+use crate::types::{ChannelId, PkiId};
 
 fn info(info: crate::message::Verified<crate::message::StateInfo>) -> Message {
     Message::StateInfo(Box::new(info))
@@ -277,6 +280,62 @@ fn messages_of_unknown_channels_are_counted() {
     let message = Message::StateInfoSnapshot(ChannelId::from("quay"), vec![]);
     world.message(&friend, message);
     assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+}
+
+#[test]
+fn who_is_no_reader_after_a_change_of_the_configuration_is_let_go() {
+    let mut world = World::with_state_transfer();
+    let [reader, other] = ["reader", "other"].map(|name| world.member(MY_ORG, name, 1));
+    let channel = ChannelId::from(CHANNEL);
+    let setup = World::setup(&[MY_ORG, OTHER_ORG], 2, 1);
+    world.act(|channels, c| channels.update(setup, c));
+    let rechecked: BTreeSet<PkiId> = world.rechecked.iter().map(Identity::pki_id).collect();
+    assert_eq!(rechecked, BTreeSet::from([reader.id(), other.id()]));
+    world.act(|channels, c| channels.refuse(&channel, &other.id(), c));
+    let peers = world.channels.get(&channel).unwrap().peers(&world.view);
+    let peers: Vec<PkiId> = peers.map(|(member, _)| member.pki_id()).collect();
+    assert_eq!(peers, [reader.id()]);
+    let unknown = ChannelId::from("quay");
+    world.act(|channels, c| channels.refuse(&unknown, &other.id(), c));
+    assert_eq!(world.drops(DropReason::UnknownChannel), 1);
+}
+
+#[test]
+fn state_transfer_and_private_data_are_for_readers() {
+    let mut world = World::new();
+    let reader = world.peer(MY_ORG, "reader");
+    let other = world.peer(MY_ORG, "no reader");
+    let stranger = PkiId([7; 32]);
+    let channel = ChannelId::from(CHANNEL);
+    let request = |channel: &ChannelId| Message::StateRequest {
+        channel: channel.clone(),
+        nonce: 1,
+        start: 0,
+        end: 1,
+    };
+    let response = Message::StateResponse {
+        channel: channel.clone(),
+        nonce: 1,
+        payloads: Vec::new(),
+    };
+    let private = Message::PrivateData(channel.clone(), 1, Box::default());
+    let known = &world.identities;
+    for message in [request(&channel), response, private] {
+        let check = |from: &PkiId| check_sender(&message, from, &Trusting, known);
+        assert_eq!(check(&reader.id()), Ok(()));
+        let refused = check(&other.id()).unwrap_err();
+        assert!(matches!(refused, MessageError::Refused { .. }), "{refused}");
+        let refused = check(&stranger).unwrap_err();
+        assert!(matches!(refused, MessageError::UnknownAuthor { .. }));
+    }
+    let hello = Message::BlockPull(
+        channel,
+        Pull {
+            nonce: 1,
+            step: PullStep::Hello,
+        },
+    );
+    assert_eq!(check_sender(&hello, &stranger, &Trusting, known), Ok(()));
 }
 
 #[test]

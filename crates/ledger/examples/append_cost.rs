@@ -26,7 +26,7 @@ use selvedge_protos::common::{Block, BlockHeader};
 mod support;
 
 /// Blocks of a turn that go in a row.
-const ROW: usize = 8;
+const ROW: usize = 32;
 
 struct Pair {
     _folder: tempfile::TempDir,
@@ -116,7 +116,7 @@ fn measure(name: &str, transactions: u64, rounds: usize, count: usize) {
 
 fn main() {
     let rounds = std::env::args().nth(1);
-    let rounds = rounds.map_or(200, |rounds| rounds.parse().unwrap());
+    let rounds = rounds.map_or(320, |rounds| rounds.parse().unwrap());
     for transactions in [1, 100, 500] {
         measure("alone", transactions, rounds, 1);
         measure("in a row", transactions, rounds.div_ceil(ROW), ROW);

@@ -20,7 +20,8 @@
 //!
 //! # Limits
 //!
-//! A key cannot be longer than 65,535 bytes with its namespace; Fabric knows no limit here.
+//! Keys are as long as a transaction lets them be, as in Fabric. Those of 65,535 bytes and more, with their
+//! namespace, lie under a hash, see [`LongKeys`]; they cost more when a range is gone through.
 
 mod entry;
 mod updates;
@@ -33,7 +34,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use selvedge_protos::kvrwset::Version;
 
-use crate::store::{Batch, Durability, FjallStore, MemoryStore, Store, StoreError, Table};
+use crate::store::{
+    Batch, Durability, FjallStore, LongKeys, MemoryStore, Store, StoreError, Table,
+};
 use entry::{Expiring, decode_value, encode_value, expiry_prefix, split_key, state_key};
 pub use updates::{Change, StateUpdates};
 
@@ -144,6 +147,7 @@ impl StateDatabase {
 
     /// The state in a store.
     pub fn on(store: Arc<dyn Store>) -> Result<Self, StateError> {
+        let store: Arc<dyn Store> = Arc::new(LongKeys::new(store));
         match store.get(Table::Meta, FORMAT_KEY)? {
             Some(format) if format == FORMAT => {}
             None if store.range(Table::State, &[], None).next().is_none() => {
@@ -201,10 +205,6 @@ impl StateDatabase {
         key: &[u8],
     ) -> Result<Option<VersionedValue>, StateError> {
         let key = state_key(namespace, key);
-        // No such key can have been written.
-        if key.len() > crate::store::MAX_KEY_LENGTH {
-            return Ok(None);
-        }
         let value = self.store.get(Table::State, &key)?;
         value.map(decode_value).transpose()
     }

@@ -161,3 +161,41 @@ fn another_format_is_refused_and_damage_is_told() {
         assert!(matches!(state.get(CC, b"a"), Err(StateError::Damaged(_))));
     }
 }
+
+#[test]
+fn keys_may_be_of_any_length() {
+    on_both(|state| {
+        let long = |end: &str| format!("{}{end}", "k".repeat(70_000));
+        let mut updates = StateUpdates::new(0);
+        for (end, text) in [("b", "1"), ("a", "2"), ("", "3")] {
+            updates.put(CC, long(end).as_bytes(), value(text, 0));
+        }
+        updates.put(CC, b"k", value("4", 0));
+        updates.put_expiring(HASHES, long("").as_bytes(), value("v", 0), Some(1));
+        commit(state, &updates);
+        assert_eq!(
+            state.get(CC, long("a").as_bytes()).unwrap(),
+            Some(value("2", 0))
+        );
+        assert_eq!(state.get(CC, long("c").as_bytes()).unwrap(), None);
+        let found = keys(state, "", None);
+        assert!(found.iter().eq(["k", &long(""), &long("a"), &long("b")]));
+        assert!(
+            keys(state, &long("a"), Some(&long("b")))
+                .iter()
+                .eq([&long("a")])
+        );
+        let entries = state.entries().map(|entry| entry.unwrap().key.len());
+        assert!(entries.eq([1, 70_000, 70_001, 70_001, 70_000]));
+
+        let mut updates = StateUpdates::new(1);
+        updates.delete(CC, long("a").as_bytes());
+        commit(state, &updates);
+        assert!(
+            keys(state, "", None)
+                .iter()
+                .eq(["k", &long(""), &long("b")])
+        );
+        assert_eq!(state.get(HASHES, long("").as_bytes()).unwrap(), None);
+    });
+}

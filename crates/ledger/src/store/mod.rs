@@ -1,11 +1,14 @@
 //! An ordered key-value store with one atomic batch: all that a ledger asks of a database.
 //!
-//! [`FjallStore`] keeps it on disk, [`MemoryStore`] in memory; both pass the same tests.
+//! [`FjallStore`] keeps it on disk, [`MemoryStore`] in memory; both pass the same tests. [`LongKeys`]
+//! puts keys of any length into either.
 
 mod fjall;
+mod long_keys;
 mod memory;
 
 pub use self::fjall::FjallStore;
+pub use self::long_keys::LongKeys;
 pub use self::memory::MemoryStore;
 
 use std::sync::Arc;

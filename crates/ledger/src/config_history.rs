@@ -165,7 +165,10 @@ impl std::fmt::Debug for ConfigHistory {
 mod tests {
     use super::*;
 
-    fn defined(blocks: &[(u64, &[(&str, &'static [u8])])]) -> StateDatabase {
+    /// A chaincode and its package.
+    type Defined<'a> = (&'a str, &'static [u8]);
+
+    fn defined(blocks: &[(u64, &[Defined<'_>])]) -> StateDatabase {
         let state = StateDatabase::in_memory().unwrap();
         for block in 0..10 {
             let mut updates = StateUpdates::new(block);

@@ -4,7 +4,6 @@
 //! (Fabric: `core/ledger/confighistory` and `lifecycle`, `UpdatedChaincodes`).
 
 use bytes::Bytes;
-use selvedge_channel::ChannelConfig;
 use selvedge_protos::wire::{Fields, Value};
 
 use crate::definition::{Definition, LIFECYCLE};
@@ -30,7 +29,6 @@ pub struct DefinedCollections {
 pub fn defined_collections(
     block: u64,
     updates: &UpdateBatch,
-    config: &ChannelConfig,
     state: &impl StateReader,
     stated: Option<&StatedVerdicts>,
 ) -> Result<Vec<DefinedCollections>, MvccError> {
@@ -43,7 +41,7 @@ pub fn defined_collections(
         let Some(chaincode) = defined_chaincode(key) else {
             continue;
         };
-        let definition = Definition::read(chaincode, config, &after);
+        let definition = Definition::committed(chaincode, &after);
         match definition.map_err(|source| MvccError::State { block, source })? {
             Definition::Chaincode(found) if has_collections(&found.package) => {
                 defined.push(DefinedCollections {

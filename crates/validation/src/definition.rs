@@ -72,10 +72,9 @@ struct Collection {
 pub fn block_to_live(
     chaincode: &str,
     collection: &str,
-    config: &ChannelConfig,
     state: &impl StateReader,
 ) -> Result<Option<u64>, SourceError> {
-    let Definition::Chaincode(chaincode) = Definition::read(chaincode, config, state)? else {
+    let Definition::Chaincode(chaincode) = Definition::committed(chaincode, state)? else {
         return Ok(None);
     };
     let collection = chaincode.collections.get(collection);
@@ -102,9 +101,14 @@ impl Definition {
         config: &ChannelConfig,
         state: &impl StateReader,
     ) -> Result<Self, SourceError> {
-        if namespace == LIFECYCLE {
-            return Ok(Self::Chaincode(lifecycle(config)));
+        match namespace {
+            LIFECYCLE => Ok(Self::Chaincode(lifecycle(config))),
+            _ => Self::committed(namespace, state),
         }
+    }
+
+    /// Reads the definition of a namespace other than the lifecycle's.
+    pub fn committed(namespace: &str, state: &impl StateReader) -> Result<Self, SourceError> {
         let metadata = state.value(LIFECYCLE, &format!("namespaces/metadata/{namespace}"))?;
         let Some(metadata) = metadata else {
             let legacy = state.value(LEGACY_LIFECYCLE, namespace)?;

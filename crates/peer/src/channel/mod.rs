@@ -164,6 +164,7 @@ impl ChannelOptions {
                 stated: self.stated.get(channel).cloned().unwrap_or_default(),
             },
             history: self.history,
+            observer: None,
         }
     }
 }

@@ -62,6 +62,21 @@ pub enum CommitError {
         /// The channel.
         channel: String,
     },
+    /// A block of the ledger was stored without being validated.
+    #[error(
+        "channel {channel}: block {block} has {verdicts} verdicts for {transactions} transactions, so it was \
+         stored without validation: stop the peer and run `selvedge ledger rebuild`, which validates anew"
+    )]
+    NoVerdicts {
+        /// The channel.
+        channel: String,
+        /// The block.
+        block: u64,
+        /// How many transactions it has.
+        transactions: usize,
+        /// How many verdicts are in its metadata.
+        verdicts: usize,
+    },
     /// A block of the ledger is not there, or says what no committed block says.
     #[error("channel {channel}: block {block} of the ledger: {reason}")]
     Block {

@@ -12,32 +12,29 @@
 //! - [`replay`]: a whole chain into a fresh ledger, the next blocks being prepared while one is committed.
 
 pub(crate) mod block;
+mod changes;
 mod error;
 mod recovery;
 pub mod replay;
 mod state;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use selvedge_channel::{ChannelConfig, ConfigError, last_config_number};
 use selvedge_ledger::BlockStore;
-use selvedge_ledger::history::HistoryRows;
-use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates, VersionedValue};
+use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
 use selvedge_protos::Message;
 use selvedge_protos::block::{header_hash, metadata};
 use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
 use selvedge_protos::protos::TxValidationCode;
-use selvedge_validation::mvcc::{self, Update, UpdateBatch};
-use selvedge_validation::{
-    Options, PreparedBlock, StatedVerdicts, TransactionKind, TxRwSet, TxVerdict, Validator,
-    block_to_live, defined_collections,
-};
+use selvedge_validation::mvcc;
+use selvedge_validation::{Options, PreparedBlock, TransactionKind, TxVerdict, Validator};
 
 pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
 pub use error::CommitError;
+pub use recovery::LevelProgress;
 pub use state::LedgerState;
 
 /// How blocks are committed.
@@ -47,6 +44,29 @@ pub struct CommitOptions {
     pub validation: Options,
     /// Whether the history of keys is kept (`ledger.history.enableHistoryDatabase`).
     pub history: bool,
+    /// Told while databases are brought level with the block files.
+    pub observer: Option<LevelObserver>,
+}
+
+/// Called for each block, on the thread that opens a ledger.
+#[derive(Clone)]
+pub struct LevelObserver(Arc<dyn Fn(&LevelProgress<'_>) + Send + Sync>);
+
+impl LevelObserver {
+    /// Calls a function.
+    pub fn new(observer: impl Fn(&LevelProgress<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observer))
+    }
+
+    fn tell(&self, progress: &LevelProgress<'_>) {
+        (self.0)(progress);
+    }
+}
+
+impl std::fmt::Debug for LevelObserver {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("LevelObserver")
+    }
 }
 
 impl Default for CommitOptions {
@@ -61,6 +81,7 @@ impl From<Options> for CommitOptions {
         Self {
             validation,
             history: true,
+            observer: None,
         }
     }
 }
@@ -169,9 +190,9 @@ impl Committer {
         }
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
         let stated = &self.options.validation.stated;
-        let mut updates = self.state_updates(number, resolved.updates, Some(stated))?;
+        let mut updates = changes::of_batch(number, resolved.updates, &self.state, Some(stated))?;
         if self.options.history {
-            updates.add_history(history_rows(number, &verdicts, &resolved.codes));
+            updates.add_history(changes::history(number, &verdicts, &resolved.codes));
         }
         let envelopes = block.data.iter().flat_map(|data| &data.data);
         let transactions = verdicts.into_iter().zip(resolved.codes).zip(envelopes);
@@ -262,104 +283,6 @@ impl Committer {
         let config = Arc::new(config.map_err(unusable(number))?);
         let validator = Validator::new(config, self.options.validation.clone())?;
         Ok(Some(Arc::new(validator)))
-    }
-
-    /// The update batch as the state takes it, with the blocks in which private keys expire and the
-    /// collections that are defined. Without `stated` the block is committed already.
-    fn state_updates(
-        &self,
-        block: u64,
-        batch: UpdateBatch,
-        stated: Option<&StatedVerdicts>,
-    ) -> Result<StateUpdates, CommitError> {
-        let mut updates = StateUpdates::new(block);
-        let config = self.validator.config();
-        for defined in defined_collections(block, &batch, config, &*self.state, stated)? {
-            updates.define_collections(&defined.chaincode, defined.package);
-        }
-        let mut lifetimes = BTreeMap::new();
-        for (chaincode, batch) in batch.namespaces {
-            for (key, update) in batch.public {
-                change(
-                    &mut updates,
-                    Namespace::public(&chaincode),
-                    &key,
-                    update,
-                    None,
-                );
-            }
-            for (collection, batch) in batch.collections {
-                let namespace = Namespace::hashed(&chaincode, &collection);
-                if !lifetimes.contains_key(&collection) {
-                    let lifetime = self.lifetime(block, &chaincode, &collection)?;
-                    lifetimes.insert(collection.clone(), lifetime);
-                }
-                let lifetime = lifetimes.get(&collection).copied().flatten();
-                let expires = lifetime.and_then(|blocks| block.checked_add(blocks)?.checked_add(1));
-                for (key, update) in batch {
-                    change(&mut updates, namespace, &key, update, expires);
-                }
-            }
-            lifetimes.clear();
-        }
-        Ok(updates)
-    }
-
-    fn lifetime(
-        &self,
-        block: u64,
-        chaincode: &str,
-        collection: &str,
-    ) -> Result<Option<u64>, CommitError> {
-        let config = self.validator.config();
-        block_to_live(chaincode, collection, config, &*self.state)
-            .map_err(|source| CommitError::Source { block, source })
-    }
-}
-
-/// The writes of a block's valid endorser transactions.
-fn history_rows(number: u64, verdicts: &[TxVerdict], codes: &[TxValidationCode]) -> HistoryRows {
-    let mut rows = HistoryRows::new(number);
-    for (position, (verdict, code)) in verdicts.iter().zip(codes).enumerate() {
-        if let (TxValidationCode::Valid, Some(transaction)) = (code, &verdict.transaction)
-            && matches!(transaction.kind, TransactionKind::Endorser { .. })
-        {
-            add_writes(&mut rows, position, &transaction.rwset);
-        }
-    }
-    rows
-}
-
-fn add_writes(rows: &mut HistoryRows, position: usize, rwset: &TxRwSet) {
-    for part in &rwset.namespaces {
-        for write in &part.writes {
-            rows.add(position as u64, &part.namespace, &write.key);
-        }
-    }
-}
-
-fn change(
-    updates: &mut StateUpdates,
-    namespace: Namespace<'_>,
-    key: &[u8],
-    update: Update,
-    expires: Option<u64>,
-) {
-    let Update {
-        value,
-        metadata,
-        version,
-    } = update;
-    match value {
-        None => updates.delete(namespace, key),
-        Some(value) => {
-            let value = VersionedValue {
-                value,
-                metadata,
-                version,
-            };
-            updates.put_expiring(namespace, key, value, expires);
-        }
     }
 }
 

@@ -1,17 +1,26 @@
 //! Bringing state and history level with the block files: from the verdicts in the blocks, without
 //! validating anew.
 
-use selvedge_ledger::history::{History, HistoryRows};
 use selvedge_ledger::store::Durability;
-use selvedge_protos::block::metadata_slot;
-use selvedge_protos::common::{Block, BlockMetadataIndex};
-use selvedge_protos::protos::TxValidationCode;
-use selvedge_validation::mvcc::{self, CommittedTransaction};
 
+use super::changes::{self, CommittedTransactions};
 use super::{CommitError, Committer, read};
 
 /// Blocks between two lines of the log.
 const TOLD_EVERY: u64 = 1000;
+
+/// How far a database is.
+#[derive(Debug, Clone, Copy)]
+pub struct LevelProgress<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The database: `state` or `history`.
+    pub database: &'static str,
+    /// The number of blocks in it.
+    pub height: u64,
+    /// The number of blocks that there are for it.
+    pub of: u64,
+}
 
 impl Committer {
     /// Applies the blocks that the state lacks, and those that the history lacks beyond.
@@ -30,78 +39,50 @@ impl Committer {
             self.bring_history_level(first)?;
         }
         for number in first..height {
-            self.tell_progress("state", number, height);
-            let block = read(&self.blocks, number)?;
-            let valid = self.valid_transactions(number, &block)?;
-            let rwsets = valid.iter().map(|(position, tx)| (*position, &tx.rwset));
-            let updates = mvcc::collect(number, rwsets, &*self.state)?;
-            let mut updates = self.state_updates(number, updates, None)?;
+            let transactions = self.committed(number)?;
+            let batch = transactions.batch(&self.state)?;
+            let mut updates = changes::of_batch(number, batch, &self.state, None)?;
             if self.options.history {
-                updates.add_history(history_rows(number, &valid));
+                updates.add_history(transactions.history());
             }
             self.state
                 .database()
                 .commit(&updates, Durability::Process)?;
+            self.tell_progress("state", number, height);
         }
         Ok(())
     }
 
     /// Adds the blocks to the history that are in the state already.
     fn bring_history_level(&self, height: u64) -> Result<(), CommitError> {
-        let history: History = self.state.database().history();
+        let history = self.state.database().history();
         for number in history.height()?..height {
+            history.add(self.committed(number)?.history())?;
             self.tell_progress("history", number, height);
-            let block = read(&self.blocks, number)?;
-            let valid = self.valid_transactions(number, &block)?;
-            history.add(history_rows(number, &valid))?;
         }
         Ok(())
     }
 
-    fn tell_progress(&self, what: &str, number: u64, height: u64) {
-        if number.is_multiple_of(TOLD_EVERY) && number > 0 {
-            let channel = self.blocks.channel();
-            tracing::info!(channel, block = number, height, "Bringing the {what} level");
-        }
+    fn committed(&self, number: u64) -> Result<CommittedTransactions, CommitError> {
+        let block = read(&self.blocks, number)?;
+        CommittedTransactions::read(self.blocks.channel(), number, &block)
     }
 
-    /// The transactions that a committed block calls valid, by position.
-    fn valid_transactions(
-        &self,
-        number: u64,
-        block: &Block,
-    ) -> Result<Vec<(usize, CommittedTransaction)>, CommitError> {
-        const VALID: u8 = TxValidationCode::Valid as u8;
-        let broken = |reason| CommitError::Block {
-            channel: self.blocks.channel().to_owned(),
-            block: number,
-            reason,
+    fn tell_progress(&self, database: &'static str, number: u64, of: u64) {
+        let progress = LevelProgress {
+            channel: self.blocks.channel(),
+            database,
+            height: number + 1,
+            of,
         };
-        let filter = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
-        let envelopes = block.data.as_ref().map_or(&[][..], |data| &data.data);
-        if filter.len() != envelopes.len() {
-            return Err(broken(
-                "it has no verdicts, so it was stored without validation",
-            ));
+        if let Some(observer) = &self.options.observer {
+            observer.tell(&progress);
         }
-        let valid = filter.iter().zip(envelopes).enumerate();
-        let valid = valid.filter(|(_, (code, _))| **code == VALID);
-        valid
-            .map(|(position, (_, envelope))| {
-                let transaction = CommittedTransaction::read(envelope);
-                let unreadable = || broken("a valid transaction has no results");
-                Ok((position, transaction.ok_or_else(unreadable)?))
-            })
-            .collect()
-    }
-}
-
-fn history_rows(number: u64, valid: &[(usize, CommittedTransaction)]) -> HistoryRows {
-    let mut rows = HistoryRows::new(number);
-    for (position, transaction) in valid {
-        if !transaction.is_config {
-            super::add_writes(&mut rows, *position, &transaction.rwset);
+        if progress.height.is_multiple_of(TOLD_EVERY) {
+            let LevelProgress {
+                channel, height, ..
+            } = progress;
+            tracing::info!(channel, height, of, "Bringing the {database} level");
         }
     }
-    rows
 }

@@ -18,8 +18,10 @@ use selvedge_ledger::{BlockStore, LedgerError};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use selvedge_validation::{Options, StatedVerdicts, Validator};
+use tokio::sync::watch;
 
 use crate::commit::{CommitOptions, Committer, LedgerState};
+use crate::query::ChannelReader;
 
 pub use commit::{CommitError, CommitQueue};
 pub use registry::{Channels, Genesis, JoinError};
@@ -175,6 +177,8 @@ pub struct Channel {
     ledger: BlockStore,
     state: Arc<LedgerState>,
     committer: Mutex<Committer>,
+    /// How many blocks are in the ledger with all that they change.
+    committed: watch::Sender<u64>,
     rules: ArcSwap<Rules>,
 }
 
@@ -221,6 +225,7 @@ impl Channel {
         let (since, _) = last_config_block(&ledger)?;
         Ok(Self {
             id: ledger.channel().into(),
+            committed: watch::Sender::new(ledger.height()),
             ledger,
             state: committer.state().clone(),
             rules: ArcSwap::from_pointee(Rules::new(committer.validator().clone(), since)),
@@ -241,6 +246,17 @@ impl Channel {
     /// Its blocks.
     pub fn ledger(&self) -> &BlockStore {
         &self.ledger
+    }
+
+    /// Reads state and history.
+    pub fn reader(&self) -> ChannelReader {
+        ChannelReader::new(self.ledger.clone(), self.state.clone())
+    }
+
+    /// Follows the number of blocks whose changes can be read. The ledger's own height is ahead of it while
+    /// a block's changes are being written; whoever was told of a block by this one sees what it did.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
     }
 
     /// Its state, as of the last block.

@@ -277,15 +277,16 @@ impl Session {
     async fn deliver(&self, channel: &Channel, seek: &SeekRequest) -> Result<(), End> {
         let mut guard = Guard::new(self, channel, seek);
         guard.check()?;
-        let ledger = channel.ledger();
-        let (mut number, last) = range(&seek.info, ledger.height()).map_err(End::Status)?;
+        let mut heights = channel.committed();
+        let height = *heights.borrow();
+        let (mut number, last) = range(&seek.info, height).map_err(End::Status)?;
         let fail_if_not_ready = seek.info.behavior == SeekBehavior::FailIfNotReady as i32;
         let deliver = self.service.metrics.deliver();
         let sent =
             deliver.blocks_sent(channel.id(), self.form == Form::Filtered, self.form.label());
-        let mut heights = ledger.subscribe();
         loop {
-            if number >= ledger.height() {
+            // As in Fabric, whoever is told of a block can read what it has changed.
+            if number >= *heights.borrow() {
                 if fail_if_not_ready {
                     return Err(End::Status(Code::NotFound));
                 }

@@ -206,6 +206,9 @@ fn commit(
     }
     let block = written?;
     drop(committer);
+    channel
+        .committed
+        .send_replace(block.number.saturating_add(1));
     report::report(channel.id(), &queued, &block, took, metrics);
     // Whoever waits for the block's rules may look at them now.
     drop(committed);

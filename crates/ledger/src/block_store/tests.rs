@@ -10,6 +10,7 @@ use crate::test_support::{
 
 mod crash;
 mod damage;
+mod indexing;
 
 /// Where one chain is kept for a test, on disk but for the index.
 struct Place {

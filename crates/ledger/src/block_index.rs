@@ -117,6 +117,13 @@ impl BlockIndex {
         Ok(index)
     }
 
+    /// An index to look at; `None` if it has another format.
+    pub(crate) fn look(store: Arc<dyn Store>) -> Result<Option<Self>, IndexError> {
+        let format = store.get(Table::Meta, FORMAT_KEY)?;
+        let is_ours = format.is_some_and(|format| format == FORMAT);
+        Ok(is_ours.then_some(Self { store }))
+    }
+
     /// Removes every entry, if there are any: an empty store is not made to note a removal.
     pub(crate) fn clear(&self) -> Result<(), IndexError> {
         let is_empty = |table: &Table| self.store.range(*table, &[], None).next().is_none();

@@ -21,6 +21,7 @@
 //!     index/                      the block index (fjall)
 //!     state/                      the state database (fjall)
 //!   selvedge/joining/             channels that are being made
+//!   selvedge/rebuilding/          chains that are validated anew, and `replacements` when they are complete
 //! ```
 //!
 //! A Go peer that gets the directory back must make its own databases anew (`peer node rebuild-dbs`),
@@ -71,14 +72,18 @@ pub mod config_history;
 mod disk;
 mod error;
 pub mod history;
+mod inspection;
 mod manager;
 mod recent_blocks;
 mod recovery;
+mod replacement;
 mod scanner;
 pub mod state;
 pub mod store;
 #[cfg(test)]
 mod test_support;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod transaction_id;
 pub mod view;
 mod writer;
@@ -89,4 +94,5 @@ pub use block_store::{
 };
 pub use channel_id::{MAX_CHANNEL_ID_LENGTH, validate_channel_id};
 pub use error::LedgerError;
+pub use inspection::{IndexInspection, InspectedBlock, InspectedBlocks, Inspection};
 pub use manager::LedgerManager;

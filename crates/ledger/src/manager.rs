@@ -17,6 +17,7 @@ use crate::block_format::{read_prefix, read_varint};
 use crate::block_store::{BlockStore, Options};
 use crate::channel_id::validate_channel_id;
 use crate::disk::{Disk, SystemDisk};
+use crate::inspection::Inspection;
 use crate::state::{StateDatabase, StateError};
 use crate::store::MemoryStore;
 
@@ -26,8 +27,8 @@ use crate::store::MemoryStore;
 /// in a folder aside, which gets its name when block 0 is safe on disk; so there is no channel half
 /// made, whenever the peer is stopped.
 pub struct LedgerManager {
-    layout: Layout,
-    disk: Arc<dyn Disk>,
+    pub(crate) layout: Layout,
+    pub(crate) disk: Arc<dyn Disk>,
     options: Options,
     /// A place for each channel that was asked for. Its lock is held while the ledger is opened or
     /// made, so that no ledger is opened twice, and none waits for another.
@@ -39,12 +40,12 @@ type Slot = Arc<Mutex<Option<BlockStore>>>;
 
 /// Where things are, under `ledgersData`. All but `selvedge` are Fabric's names.
 #[derive(Debug, Clone)]
-struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
-    fn new(data: &Path) -> Self {
+    pub(crate) fn new(data: &Path) -> Self {
         Self {
             root: data.join("ledgersData"),
         }
@@ -55,11 +56,11 @@ impl Layout {
         self.root.join("fileLock")
     }
 
-    fn chains(&self) -> PathBuf {
+    pub(crate) fn chains(&self) -> PathBuf {
         self.root.join("chains").join("chains")
     }
 
-    fn chain(&self, channel: &str) -> PathBuf {
+    pub(crate) fn chain(&self, channel: &str) -> PathBuf {
         self.chains().join(channel)
     }
 
@@ -68,7 +69,7 @@ impl Layout {
     }
 
     /// Everything of a channel that is made from its blocks.
-    fn derived(&self, channel: &str) -> PathBuf {
+    pub(crate) fn derived(&self, channel: &str) -> PathBuf {
         self.own().join("channels").join(channel)
     }
 
@@ -82,6 +83,16 @@ impl Layout {
 
     fn joining(&self) -> PathBuf {
         self.own().join("joining")
+    }
+
+    /// Channels that are validated anew; see [`crate::replacement`].
+    pub(crate) fn rebuilding(&self) -> PathBuf {
+        self.own().join("rebuilding")
+    }
+
+    /// Chains that are complete and take the place of others.
+    pub(crate) fn replacements(&self) -> PathBuf {
+        self.own().join("replacements")
     }
 }
 
@@ -113,6 +124,7 @@ impl LedgerManager {
         // A channel may have got its name just before the process ended.
         manager.sync_chains()?;
         manager.remove_interrupted_joins()?;
+        manager.complete_replacements()?;
         Ok(manager)
     }
 
@@ -196,6 +208,19 @@ impl LedgerManager {
         Ok(())
     }
 
+    /// Looks at the ledger of a channel as it lies on disk. Nobody may have it open meanwhile.
+    pub fn inspect(&self, channel: &str) -> Result<Inspection, LedgerError> {
+        validate_channel_id(channel)?;
+        if !self.has_ledger(channel)? {
+            return Err(LedgerError::UnknownChannel {
+                channel: channel.to_owned(),
+            });
+        }
+        let (index, state) = (self.layout.index(channel), self.layout.state(channel));
+        let files = self.layout.chain(channel);
+        Ok(Inspection::new(channel, &files, index, state))
+    }
+
     fn slot(&self, channel: &str) -> Slot {
         let mut ledgers = self.ledgers.lock();
         Arc::clone(ledgers.entry(channel.to_owned()).or_default())
@@ -237,7 +262,7 @@ impl LedgerManager {
         self.sync_chains()
     }
 
-    fn sync_chains(&self) -> Result<(), LedgerError> {
+    pub(crate) fn sync_chains(&self) -> Result<(), LedgerError> {
         let chains = self.layout.chains();
         self.disk
             .sync_folder(&chains)
@@ -290,7 +315,7 @@ impl LedgerManager {
         self.remove(&joining)
     }
 
-    fn remove(&self, folder: &Path) -> Result<(), LedgerError> {
+    pub(crate) fn remove(&self, folder: &Path) -> Result<(), LedgerError> {
         self.disk
             .remove_folder(folder)
             .map_err(LedgerError::io("remove", folder))

@@ -1,0 +1,147 @@
+//! Identities that change, and organisations that go.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::client::application;
+use super::fabric::Fabric;
+use super::gossip::set_anchor;
+use super::network::{At, Kind, Lead, Network, Plan, Timers};
+use super::process::{eventually, throughout};
+
+/// `peer.gossip.aliveExpirationTimeout` under [`Timers::Fabric`].
+const ALIVE_EXPIRATION: Duration = Duration::from_secs(25);
+/// Warnings and errors that a renewal may cost: some for connections that broke, some for messages under
+/// way of the identity that is gone.
+const LINES: usize = 20;
+
+/// First our peer and then a Go peer come back at the same address with a new key and certificate of the
+/// same CA.
+pub fn renewal(fabric: &Fabric) {
+    let mut network = Network::start(fabric, Plan::new(&[2]));
+    let (go, ours) = (At(1, 0), At(1, 1));
+    network.start_peer(go, Kind::Fabric, Lead::Always);
+    network.start_peer(ours, Kind::Selvedge, Lead::Never);
+    network.await_known(go, 1);
+    network.await_known(ours, 1);
+    network.order(5);
+    network.await_all_blocks(&[go, ours]);
+    let organization = network.organization(ours);
+    let identity = |host: &str| {
+        organization
+            .node_identity(host)
+            .unwrap()
+            .serialized()
+            .clone()
+    };
+    let [old, new] = ["peer1", "peer1-renewed"].map(identity);
+    assert!(knows(&network, go, &old));
+
+    let before = complaints(&network, go);
+    network.kill_peer(ours);
+    network.start_peer_renewed(ours, Kind::Selvedge, Lead::Never);
+    let start = Instant::now();
+    eventually("the Go peer knows our new identity", || {
+        if knows(&network, go, &new) {
+            Ok(())
+        } else {
+            Err(start.elapsed())
+        }
+    });
+    let taken_over = start.elapsed();
+    assert!(taken_over <= ALIVE_EXPIRATION, "it took {taken_over:?}");
+    network.order(5);
+    network.await_all_blocks(&[go, ours]);
+    eventually("the Go peer has forgotten our old identity", || {
+        if knows(&network, go, &old) {
+            Err(start.elapsed())
+        } else {
+            Ok(())
+        }
+    });
+    network.await_known(go, 1);
+    network.await_known(ours, 1);
+    let lines = complaints(&network, go) - before;
+    assert!(lines <= LINES, "the Go peer complains {lines} times");
+
+    let before = complaints(&network, ours);
+    network.kill_peer(go);
+    network.start_peer_renewed(go, Kind::Fabric, Lead::Always);
+    let start = Instant::now();
+    network.order(5);
+    // Only the renewed peer has them.
+    network.await_all_blocks(&[go, ours]);
+    let taken_over = start.elapsed();
+    assert!(taken_over <= ALIVE_EXPIRATION, "it took {taken_over:?}");
+    eventually("the Go peer's old identity has expired at ours", || {
+        let known = network.metric(ours, "gossip_membership_total_peers_known")?;
+        let quiet = start.elapsed() > ALIVE_EXPIRATION;
+        if known == 1.0 && quiet {
+            Ok(())
+        } else {
+            Err(format!("{known} known"))
+        }
+    });
+    let lines = complaints(&network, ours) - before;
+    assert!(lines <= LINES, "ours complains {lines} times");
+}
+
+fn knows(network: &Network, at: At, identity: &Bytes) -> bool {
+    let found = network.discover(at).unwrap_or_default();
+    found.values().flatten().any(|known| known == identity)
+}
+
+/// Warnings and errors in a peer's log.
+fn complaints(network: &Network, at: At) -> usize {
+    let bad = |line: &&str| line.contains(" WARN ") || line.contains(" ERRO ");
+    network.log(at).lines().filter(bad).count()
+}
+
+/// Two rounds in which a peer without an ordering node asks others for blocks
+/// (`peer.gossip.state.checkInterval`), and their answers.
+const TWO_STATE_CHECKS: Duration = Duration::from_secs(25);
+
+/// The third organisation's peers, one of each kind, get their blocks from our peer of the first alone,
+/// by state transfer. Then the channel removes the third organisation.
+pub fn removal(fabric: &Fabric) {
+    let plan = Plan {
+        timers: Timers::Brisk,
+        ..Plan::new(&[1, 1, 2])
+    };
+    let mut network = Network::start(fabric, plan);
+    let (ours, go) = (At(1, 0), At(2, 0));
+    let removed = [(At(3, 0), Kind::Fabric), (At(3, 1), Kind::Selvedge)];
+    let anchor = network.address(ours);
+    network.update_config(&[1], |config| set_anchor(config, "Org1", &anchor));
+    network.start_peer(ours, Kind::Selvedge, Lead::Always);
+    // The configuration with the anchor peer comes from the ordering node.
+    for (at, kind) in removed {
+        network.start_peer(at, kind, Lead::Always);
+        network.await_all_blocks(&[at]);
+        network.kill_peer(at);
+        network.start_peer(at, kind, Lead::Never);
+    }
+    network.await_known(ours, 2);
+    network.order(10);
+    network.await_all_blocks(&[ours, At(3, 0), At(3, 1)]);
+    network.start_peer(go, Kind::Fabric, Lead::Always);
+    network.await_known(ours, 3);
+    network.await_known(go, 3);
+
+    network.update_config(&[1, 2], |config| {
+        application(config).groups.remove("Org3").unwrap();
+    });
+    let height = network.height();
+    network.order(10);
+    network.await_all_blocks(&[ours, go]);
+    network.await_known(ours, 1);
+    network.await_known(go, 1);
+    throughout("shut out", TWO_STATE_CHECKS, || {
+        // The block that removes it may have reached it.
+        let shut_out = |at| network.height_of(at).unwrap() <= height;
+        removed.iter().all(|(at, _)| shut_out(*at))
+    });
+    network.order(5);
+    network.await_all_blocks(&[ours, go]);
+}

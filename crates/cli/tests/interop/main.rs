@@ -1,0 +1,136 @@
+//! Selvedge among real nodes of Fabric: the peers and ordering nodes of a release, and ours, in one
+//! network on loopback.
+//!
+//! Runs where `FABRIC_BIN` names a directory with Fabric's released binaries; every scenario is reported
+//! as ignored where it does not. One scenario runs at a time, since each is a network of several
+//! processes:
+//!
+//! ```text
+//! FABRIC_BIN=/opt/fabric/bin cargo test -p selvedge --test interop
+//! FABRIC_BIN=/opt/fabric/bin cargo test -p selvedge --test interop -- election
+//! FABRIC_BIN=/opt/fabric/bin cargo test --release -p selvedge --test interop -- --ignored --nocapture
+//! ```
+//!
+//! The last of these measures; see `spread`.
+//!
+//! - [`fabric`]: the binaries; [`process`]: nodes and conditions; [`files`]: their configuration.
+//! - [`network`]: a network; [`client`]: what is done to it.
+//! - the others: scenarios.
+//!
+//! No scenario waits a time and hopes: each waits for conditions, read from metrics and command lines of
+//! both kinds of peer. A scenario that fails leaves its folder, with every node's log, and says where.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod client;
+mod command_line;
+mod election;
+mod fabric;
+mod files;
+mod gossip;
+mod identity;
+mod network;
+mod ordering;
+mod process;
+mod spread;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use fabric::Fabric;
+
+/// A scenario, its name, and whether Fabric must be of version 3.
+struct Scenario {
+    name: &'static str,
+    play: fn(&Fabric),
+    needs_v3: bool,
+    measures: bool,
+}
+
+const fn scenario(name: &'static str, play: fn(&Fabric)) -> Scenario {
+    Scenario {
+        name,
+        play,
+        needs_v3: false,
+        measures: false,
+    }
+}
+
+const SCENARIOS: &[Scenario] = &[
+    scenario(
+        "membership_is_complete_on_both_sides_across_organisations_by_anchor_peers",
+        gossip::membership,
+    ),
+    scenario(
+        "blocks_travel_by_gossip_alone_both_ways",
+        gossip::dissemination,
+    ),
+    scenario(
+        "state_transfer_both_ways_while_the_ordering_node_is_down",
+        gossip::state_transfer,
+    ),
+    scenario(
+        "leaders_hand_over_when_killed_both_ways",
+        election::hand_over,
+    ),
+    scenario("renewed_certificates_are_taken_over", identity::renewal),
+    scenario("a_removed_organisation_is_shut_out", identity::removal),
+    scenario("mutual_tls", ordering::mutual_tls),
+    Scenario {
+        needs_v3: true,
+        ..scenario("bft_ordering_and_the_loss_of_a_node", ordering::bft)
+    },
+    scenario("the_command_lines_work_against_both", command_line::channel),
+    Scenario {
+        measures: true,
+        ..scenario("one_follower_among_nine_go_peers", spread::one_among_nine)
+    },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    let fabric = Fabric::from_environment();
+    if let Err(reason) = &fabric {
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED: the interop suite needs Fabric's released binaries: {reason}. Set FABRIC_BIN to the \
+             directory that holds them.\n"
+        );
+    }
+    let trials = SCENARIOS.iter().map(|scenario| trial(scenario, &fabric));
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn trial(scenario: &Scenario, fabric: &Result<Fabric, String>) -> Trial {
+    let Scenario {
+        name,
+        play,
+        needs_v3,
+        measures,
+    } = *scenario;
+    let fabric = match fabric {
+        Err(_) => {
+            let name = format!("SKIPPED_without_FABRIC_BIN::{name}");
+            return Trial::test(name, || Ok(())).with_ignored_flag(true);
+        }
+        Ok(fabric) if needs_v3 && !fabric.has_v3() => {
+            let name = format!("SKIPPED_with_fabric_{}::{name}", fabric.version());
+            return Trial::test(name, || Ok(())).with_ignored_flag(true);
+        }
+        Ok(fabric) => fabric.clone(),
+    };
+    let name = format!("fabric_{}::{name}", fabric.version());
+    Trial::test(name, move || {
+        play(&fabric);
+        Ok(())
+    })
+    .with_ignored_flag(measures)
+}

@@ -74,6 +74,8 @@ mod error;
 pub mod history;
 mod inspection;
 mod manager;
+#[cfg(test)]
+mod power_cut;
 mod recent_blocks;
 mod recovery;
 mod replacement;

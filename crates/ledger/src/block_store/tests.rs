@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::store::{Batch, Durability, Entries, MemoryStore, StoreError, Table};
-use crate::test_support::{
-    CHANNEL, FailingDisk, chain, copy_folder, envelope, next_block, recorded,
-};
+use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block, recorded};
+use crate::testing::{CrashingStore, FailingDisk, contents, open_block_store};
 
 mod crash;
 mod damage;
@@ -45,7 +44,7 @@ impl Place {
 
     /// On a disk that does not really sync, which takes most of the time otherwise.
     fn open(&self) -> Result<BlockStore, LedgerError> {
-        self.open_on(Arc::new(FailingDisk::new(u64::MAX)))
+        self.open_on(Arc::new(FailingDisk::endless()))
     }
 
     fn open_on(&self, disk: Arc<dyn Disk>) -> Result<BlockStore, LedgerError> {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::test_support::{CHANNEL, FailingDisk, chain, copy_folder};
+use crate::test_support::{CHANNEL, chain, copy_folder};
+use crate::testing::FailingDisk;
 
 fn open(folder: &Path) -> LedgerManager {
     LedgerManager::open(folder, Options::default()).unwrap()
@@ -89,19 +90,24 @@ fn genesis_blocks_of_others_are_refused() {
 #[test]
 fn a_join_that_stops_anywhere_leaves_a_channel_or_none() {
     let blocks = chain(2);
-    let join = |folder: &Path, budget| {
+    let join = |folder: &Path, budget, loses_power| {
         let disk = FailingDisk::new(budget);
         let manager = LedgerManager::open_on(folder, Arc::new(disk.clone()), Options::default());
         let made = manager.and_then(|manager| manager.create_channel(CHANNEL, &blocks[0]));
-        (made.map(drop), disk.used())
+        let made = made.map(drop);
+        if loses_power {
+            disk.cut_power(false);
+        }
+        (made, disk.used())
     };
-    let (made, steps) = join(tempfile::tempdir().unwrap().path(), u64::MAX);
+    let (made, steps) = join(tempfile::tempdir().unwrap().path(), u64::MAX, true);
     made.unwrap();
-    // Most steps are bytes of the block, of which every 16th is enough here.
-    let telling = |budget: &u64| *budget < 10 || *budget + 10 > steps || budget.is_multiple_of(16);
-    for budget in (0..=steps).filter(telling) {
+    // Most steps are bytes of the block, of which every 32nd is enough here.
+    let telling = |budget: &u64| *budget < 10 || *budget + 10 > steps || budget.is_multiple_of(32);
+    let budgets = (0..=steps).filter(telling);
+    for (budget, loses_power) in budgets.flat_map(|budget| [(budget, false), (budget, true)]) {
         let folder = tempfile::tempdir().unwrap();
-        let (made, _) = join(folder.path(), budget);
+        let (made, _) = join(folder.path(), budget, loses_power);
         assert_eq!(made.is_ok(), budget == steps);
 
         let manager = open(folder.path());

@@ -132,63 +132,21 @@ fn a_last_block_with_sectors_that_never_reached_the_disk_is_taken_off() {
     assert_holds(&store, &blocks);
 }
 
-/// A store whose commits fail when told to, before or after they have taken effect.
-struct FailingStore {
-    store: Arc<MemoryStore>,
-    fails: AtomicBool,
-    applies: bool,
-}
-
-impl Store for FailingStore {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(table, key)
-    }
-
-    fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
-        self.store.range(table, from, to)
-    }
-
-    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        let fails = self.fails.load(Ordering::Acquire);
-        if !fails || self.applies {
-            self.store.commit(batch, durability)?;
-        }
-        if fails {
-            return Err(StoreError::Database("no space left".into()));
-        }
-        Ok(())
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        self.store.clear()
-    }
-
-    fn snapshot(&self) -> Arc<dyn Store> {
-        self.store.snapshot()
-    }
-}
-
 #[test]
 fn the_index_fails_when_the_block_is_safe() {
     let blocks = chain(4);
-    for applies in [false, true] {
+    for takes_effect in [false, true] {
         let place = Place::new();
-        let index = Arc::new(FailingStore {
-            store: Arc::clone(&place.index),
-            fails: AtomicBool::new(false),
-            applies,
-        });
-        let store = BlockStore::open_on(
-            CHANNEL,
-            Arc::new(SystemDisk),
-            place.files(),
-            Arc::clone(&index) as Arc<dyn Store>,
-            &place.options,
-        )
-        .unwrap();
+        let disk = FailingDisk::endless();
+        let index = Arc::new(CrashingStore::new());
+        let open = || {
+            let index = Arc::clone(&index) as _;
+            open_block_store(CHANNEL, &disk, place.files(), index, &place.options).unwrap()
+        };
+        let store = open();
         store.append_batch(&blocks[..2]).unwrap();
         store.wait_for_index().unwrap();
-        index.fails.store(true, Ordering::Release);
+        index.fail_after(0, takes_effect);
         store.append(&blocks[2]).unwrap();
         let error = store.wait_for_index().unwrap_err();
         assert!(matches!(error, LedgerError::Poisoned { .. }));
@@ -198,10 +156,35 @@ fn the_index_fails_when_the_block_is_safe() {
         assert!(matches!(error, LedgerError::Poisoned { .. }));
         assert_holds(&store, &blocks[..3]);
         drop(store);
-        let store = place.open().unwrap();
+        index.fail_after(usize::MAX, false);
+        let store = open();
         assert_holds(&store, &blocks[..3]);
         store.append(&blocks[3]).unwrap();
         assert_holds(&store, &blocks);
+    }
+}
+
+#[test]
+fn the_power_fails_while_an_index_is_made_anew() {
+    let (blocks, others) = (chain(3), chain(5));
+    let stale = Arc::new(CrashingStore::new());
+    let place = Place::new();
+    let disk = FailingDisk::endless();
+    let open = |place: &Place, index: Arc<CrashingStore>| {
+        open_block_store(CHANNEL, &disk, place.files(), index, &place.options).unwrap()
+    };
+    drop(open(&Place::new(), Arc::clone(&stale)).append_batch(&others));
+    drop(place.filled(&blocks));
+    let old = *stale.after_power_cut().end();
+    assert_holds(&open(&place, Arc::clone(&stale)), &blocks);
+    for kept in old..=*stale.after_power_cut().end() {
+        let index = Arc::new(stale.with_first(kept));
+        assert_holds(&open(&place, Arc::clone(&index)), &blocks);
+        assert_eq!(
+            contents(&*index).unwrap(),
+            contents(&*stale).unwrap(),
+            "{kept}"
+        );
     }
 }
 
@@ -254,7 +237,7 @@ fn written_length(journal: &Path) -> usize {
 fn after_a_failed_write_nothing_is_taken_until_reopened() {
     let blocks = chain(4);
     let place = Place::new();
-    let disk = FailingDisk::new(u64::MAX);
+    let disk = FailingDisk::endless();
     let store = place.open_on(Arc::new(disk.clone())).unwrap();
     store.append_batch(&blocks[..2]).unwrap();
     disk.fail();

@@ -51,14 +51,17 @@ impl Store for GatedStore {
 fn gated(place: &Place) -> (BlockStore, Arc<GatedStore>) {
     let gate = Arc::new(GatedStore::default());
     gate.set_open(true);
-    let disk = Arc::new(FailingDisk::new(u64::MAX));
+    let disk = Arc::new(FailingDisk::endless());
     let index = Arc::clone(&gate) as _;
     let store = BlockStore::open_on(CHANNEL, disk, place.files(), index, &place.options).unwrap();
     (store, gate)
 }
 
-/// Blocks in which ids stand repeatedly, and where each stands first.
-fn with_repeated_ids() -> (Vec<Block>, Vec<(&'static str, u64, u64, u8)>) {
+/// An id, and block, position and verdict of the first transaction that has it.
+type Found = (&'static str, u64, u64, u8);
+
+/// Blocks in which ids stand repeatedly.
+fn with_repeated_ids() -> (Vec<Block>, Vec<Found>) {
     let envelopes = |ids: &[&str]| ids.iter().map(|id| envelope(id, b"")).collect();
     let first = next_block(None, envelopes(&["a", "b", "b"]), &[0, 10, 0]);
     let second = next_block(Some(&first), envelopes(&["c", "a", "c"]), &[11, 9, 9]);

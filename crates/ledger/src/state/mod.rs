@@ -28,7 +28,7 @@ mod updates;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -116,6 +116,11 @@ pub enum StateError {
     /// An entry is not as it was written.
     #[error("an entry of the state is damaged ({0}): remove the state, it is built anew")]
     Damaged(&'static str),
+    /// An earlier commit failed; what the database holds is known again only when it is opened anew.
+    #[error(
+        "the state takes no more blocks, since a write has failed ({0}): see to the disk, then restart the peer"
+    )]
+    Poisoned(String),
     /// Blocks come in order.
     #[error("the state is at {savepoint:?}, so block {found} cannot be next")]
     UnexpectedBlock {
@@ -132,6 +137,8 @@ pub struct StateDatabase {
     store: Arc<dyn Store>,
     /// Chaincodes that have ever used metadata.
     with_metadata: RwLock<BTreeSet<String>>,
+    /// Why no more blocks are taken.
+    poison: OnceLock<String>,
 }
 
 impl StateDatabase {
@@ -173,6 +180,7 @@ impl StateDatabase {
         Ok(Self {
             store,
             with_metadata: RwLock::new(with_metadata),
+            poison: OnceLock::new(),
         })
     }
 
@@ -181,6 +189,7 @@ impl StateDatabase {
         Self {
             store: self.store.snapshot(),
             with_metadata: RwLock::new(self.with_metadata.read().clone()),
+            poison: OnceLock::new(),
         }
     }
 
@@ -255,13 +264,41 @@ impl StateDatabase {
         })
     }
 
+    /// The tables whose rows follow from the blocks alone; see [`Self::rows`].
+    pub const TABLES: [Table; 5] = [
+        Table::State,
+        Table::Expiry,
+        Table::ConfigHistory,
+        Table::History,
+        Table::Meta,
+    ];
+
+    /// The rows of a table as they are stored, to compare databases. Of [`Table::Meta`] those that name
+    /// chaincodes with metadata.
+    pub fn rows(&self, table: Table) -> impl Iterator<Item = Result<(Bytes, Bytes), StateError>> {
+        let prefix = match table {
+            Table::Meta => METADATA_PREFIX,
+            _ => &[],
+        };
+        let rows = self.store.range(table, prefix, None);
+        let rows = rows.take_while(move |row| {
+            let key = row.as_ref().map(|(key, _)| key);
+            key.map_or(true, |key| key.starts_with(prefix))
+        });
+        rows.map(|row| Ok(row?))
+    }
+
     /// Whether a key of the chaincode, public or private, has ever had metadata.
     pub fn may_have_metadata(&self, chaincode: &str) -> bool {
         self.with_metadata.read().contains(chaincode)
     }
 
-    /// Commits the changes of the next block, and deletes what expires with it.
+    /// Commits the changes of the next block, and deletes what expires with it. If writing fails, no more
+    /// blocks are taken until the state is opened anew; reading goes on.
     pub fn commit(&self, updates: &StateUpdates, durability: Durability) -> Result<(), StateError> {
+        if let Some(cause) = self.poison.get() {
+            return Err(StateError::Poisoned(cause.clone()));
+        }
         let savepoint = self.savepoint()?;
         let block = updates.block();
         if savepoint.map_or(0, |savepoint| savepoint.saturating_add(1)) != block {
@@ -290,7 +327,9 @@ impl StateDatabase {
             batch.put(Table::Meta, [METADATA_PREFIX, name.as_bytes()].concat(), []);
         }
         batch.put(Table::Meta, SAVEPOINT_KEY, block.to_be_bytes());
-        self.store.commit(batch, durability)?;
+        self.store.commit(batch, durability).inspect_err(|error| {
+            self.poison.get_or_init(|| error.to_string());
+        })?;
         if !new_names.is_empty() {
             self.with_metadata.write().extend(new_names);
         }

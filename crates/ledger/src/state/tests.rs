@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::CrashingStore;
 
 fn on_both(test: impl Fn(&StateDatabase)) {
     test(&StateDatabase::in_memory().unwrap());
@@ -198,4 +199,31 @@ fn keys_may_be_of_any_length() {
         );
         assert_eq!(state.get(HASHES, long("").as_bytes()).unwrap(), None);
     });
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_taken_until_reopened() {
+    for takes_effect in [false, true] {
+        let store = Arc::new(CrashingStore::new());
+        let open = || StateDatabase::on(Arc::clone(&store) as _).unwrap();
+        let state = open();
+        commit(&state, &StateUpdates::new(0));
+        store.fail_after(0, takes_effect);
+        let mut updates = StateUpdates::new(1);
+        updates.put(CC, b"a", value("v", 1));
+        let failed = state.commit(&updates, Durability::Process);
+        assert!(matches!(failed, Err(StateError::Store(_))));
+        store.fail_after(usize::MAX, false);
+        match state.commit(&updates, Durability::Process) {
+            Err(StateError::Poisoned(cause)) => assert!(cause.contains("no space left")),
+            other => panic!("{other:?}"),
+        }
+        assert!(state.get(CC, b"b").unwrap().is_none());
+        let state = open();
+        if !takes_effect {
+            commit(&state, &updates);
+        }
+        assert_eq!(state.savepoint().unwrap(), Some(1));
+        assert_eq!(state.get(CC, b"a").unwrap(), Some(value("v", 1)));
+    }
 }

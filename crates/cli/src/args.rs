@@ -33,7 +33,7 @@ pub enum Command {
     /// Whole networks for development, in one process.
     #[command(subcommand)]
     Devnet(DevnetCommand),
-    /// Work on ledgers without a node: replay.
+    /// Work on ledgers without a node: replay|verify|rebuild|dump-state.
     #[command(subcommand)]
     Ledger(LedgerCommand),
     /// Runs the gossip of thousands of peers on virtual time. One seed gives one result.
@@ -45,6 +45,38 @@ pub enum Command {
 pub enum LedgerCommand {
     /// Validates blocks and commits them into a fresh ledger.
     Replay(ReplayArgs),
+    /// Checks ledgers against themselves: blocks, verdicts and commit hashes, index, state. Changes
+    /// nothing; exit status 1 if something is wrong.
+    Verify(OfflineArgs),
+    /// Makes all databases anew from the block files. A chain that was stored without verdicts is
+    /// validated anew.
+    Rebuild(OfflineArgs),
+    /// Prints the state of a channel.
+    DumpState(DumpStateArgs),
+}
+
+/// A data directory that no peer holds.
+#[derive(Debug, Args)]
+pub struct OfflineArgs {
+    /// The directory that peer.fileSystemPath names.
+    pub dir: PathBuf,
+    /// The channel; all that there are if not given.
+    #[arg(long, visible_alias = "channelID")]
+    pub channel: Option<String>,
+}
+
+/// `ledger dump-state`.
+#[derive(Debug, Args)]
+pub struct DumpStateArgs {
+    /// Of what.
+    #[command(flatten)]
+    pub ledger: OfflineArgs,
+    /// Only the entries of this namespace: a chaincode, or CHAINCODE$$hCOLLECTION for hashes.
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// One entry a line.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// `ledger replay`.

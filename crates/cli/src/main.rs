@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use args::{Command, CommandLine, DevnetCommand, LedgerCommand, NodeCommand};
+use args::{Command, CommandLine, DevnetCommand, NodeCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
         }
         Command::Channel(arguments) => channel::run(*arguments),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
-        Command::Ledger(LedgerCommand::Replay(arguments)) => ledger::replay(&arguments),
+        Command::Ledger(command) => ledger::run(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Devnet(DevnetCommand::Up(arguments)) => devnet::up(arguments),
     }

@@ -10,6 +10,7 @@
 //! - [`Committer`]: one channel's ledger, taking block after block.
 //! - [`LedgerState`]: what validation asks of the state.
 //! - [`replay`]: a whole chain into a fresh ledger, the next blocks being prepared while one is committed.
+//! - [`verify`](mod@verify): a ledger checked against itself.
 
 pub(crate) mod block;
 mod changes;
@@ -17,6 +18,7 @@ mod error;
 mod recovery;
 pub mod replay;
 mod state;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Instant;

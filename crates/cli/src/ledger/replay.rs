@@ -1,4 +1,4 @@
-//! `ledger`: work on ledgers without a node.
+//! `ledger replay`: blocks into a fresh ledger.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_ledger::LedgerManager;
-use selvedge_peer::commit::{CommittedBlock, CommittedTransaction};
 use selvedge_peer::commit::replay::replay as replay_chain;
+use selvedge_peer::commit::{CommittedBlock, CommittedTransaction};
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::Options;
 use serde::Serialize;
 
+use super::progress;
 use crate::args::{Output, ReplayArgs};
 use crate::failure::{Failure, print_note, print_out};
 
@@ -69,7 +69,7 @@ pub fn replay(arguments: &ReplayArgs) -> Result<(), Failure> {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
         bytes.map(Bytes::from)
     });
-    let bar = progress_bar(count)?;
+    let bar = progress::blocks(count)?;
     let started = Instant::now();
     let mut transactions = 0;
     let result = replay_chain(blocks, &ledgers, &Options::default(), |block| {
@@ -115,11 +115,6 @@ fn count_blocks(folder: &Path) -> Result<u64, anyhow::Error> {
         None if count == 0 => Err(anyhow!("there are no block files in {}", folder.display())),
         None => Ok(count),
     }
-}
-
-fn progress_bar(count: u64) -> Result<ProgressBar, anyhow::Error> {
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} blocks, {eta} left")?;
-    Ok(ProgressBar::new(count).with_style(style))
 }
 
 fn text(block: &CommittedBlock) -> String {

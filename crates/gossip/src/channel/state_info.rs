@@ -251,6 +251,9 @@ impl<B: Payload> Channel<B> {
 
     /// All StateInfo messages; for another organisation without those of our own peers that have no
     /// external endpoint (Fabric: `createStateInfoSnapshot`).
+    ///
+    /// The surest come first. A Go peer stops reading at the first author whose identity it does not know
+    /// (Fabric: `handleStateInfSnapshot`), which a peer of a third organisation may be to it for good.
     fn snapshot_for(
         &self,
         org: &OrgId,
@@ -267,9 +270,20 @@ impl<B: Payload> Channel<B> {
                 member.is_some_and(|member| !member.external_endpoint().is_empty())
             }
         };
+        let doubt = |info: &&Verified<StateInfo>| {
+            let author = info.author();
+            let sure = [
+                author.pki_id() == me.pki_id(),
+                author.org() == me.org(),
+                author.org() == org,
+            ];
+            sure.map(|sure| !sure)
+        };
         let infos = self.state_infos.store.iter().map(|(_, info)| info);
+        let mut infos: Vec<_> = infos.filter(|info| disclosed(info)).collect();
+        infos.sort_by_key(doubt);
         infos
-            .filter(|info| disclosed(info))
+            .into_iter()
             .map(|info| info.envelope().proto().clone())
             .collect()
     }

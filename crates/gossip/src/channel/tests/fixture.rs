@@ -138,8 +138,8 @@ impl Sent {
         }
     }
 
-    /// The authors in a snapshot.
-    pub(super) fn authors(&self) -> BTreeSet<PkiId> {
+    /// The authors in a snapshot, in its order.
+    pub(super) fn authors(&self) -> Vec<PkiId> {
         let Content::StateSnapshot(snapshot) = self.message.content.as_ref().unwrap() else {
             panic!("not a snapshot");
         };

@@ -341,6 +341,9 @@ impl Network {
             .args(["node", "start"])
             .env("FABRIC_CFG_PATH", &folder)
             .current_dir(&folder);
+        if let Some(specification) = std::env::var_os("INTEROP_LOGGING_SPEC") {
+            command.env("FABRIC_LOGGING_SPEC", specification);
+        }
         let mut process = Process::start(&mut command, folder.join("log"));
         eventually(&format!("{at:?} runs"), || {
             process.check();

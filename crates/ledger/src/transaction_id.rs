@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use bytes::{Buf, Bytes};
 use selvedge_protos::common::{ChannelHeader, Envelope, Payload, SignatureHeader};
-use selvedge_protos::{Message, envelope};
+use selvedge_protos::envelope::{self, CHANNEL_HEADER, ENVELOPE, PAYLOAD, SIGNATURE_HEADER};
+use selvedge_protos::schema::decode;
 
 use crate::block_format::read_varint;
 
@@ -18,15 +19,19 @@ pub(crate) fn transaction_id(envelope: &Bytes) -> Cow<'_, str> {
     }
 }
 
+/// Every layer is decoded as Go decodes it: a transaction with an odd field in its headers may be
+/// valid, and is repeated if another has its id.
 fn any_id(envelope: Bytes) -> Option<String> {
-    let payload = Envelope::decode(envelope).ok()?.payload;
-    let header = Payload::decode(payload).ok()?.header?;
-    let channel_header = ChannelHeader::decode(header.channel_header).ok()?;
+    let envelope: Envelope = decode(envelope, &ENVELOPE).ok()?;
+    let payload: Payload = decode(envelope.payload, &PAYLOAD).ok()?;
+    let header = payload.header?;
+    let channel_header: ChannelHeader = decode(header.channel_header, &CHANNEL_HEADER).ok()?;
     if !channel_header.tx_id.is_empty() {
         return Some(channel_header.tx_id);
     }
-    let SignatureHeader { creator, nonce } =
-        SignatureHeader::decode(header.signature_header).ok()?;
+    let signature_header: SignatureHeader =
+        decode(header.signature_header, &SIGNATURE_HEADER).ok()?;
+    let SignatureHeader { creator, nonce } = signature_header;
     Some(envelope::transaction_id(&nonce, &creator))
 }
 
@@ -79,6 +84,7 @@ fn fields<const N: usize>(mut message: &[u8], kinds: [Kind; N]) -> Option<[&[u8]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use selvedge_protos::Message;
     use selvedge_protos::common::Header;
 
     use super::*;
@@ -93,6 +99,30 @@ mod tests {
         let genesis = recorded("raft/orderer-blocks").swap_remove(0);
         let config = genesis.data.unwrap().data.swap_remove(0);
         assert_eq!(transaction_id(&config).len(), 64);
+    }
+
+    /// The version of the channel header, a number, stands there as a text: an unknown field to Go.
+    #[test]
+    fn a_field_of_another_type_hides_no_id() {
+        let layers = |channel_header: Vec<u8>| {
+            let header = Header {
+                channel_header: channel_header.into(),
+                signature_header: Bytes::new(),
+            };
+            let payload = Payload {
+                header: Some(header),
+                data: Bytes::new(),
+            };
+            let envelope = Envelope {
+                payload: payload.encode_to_vec().into(),
+                signature: Bytes::new(),
+            };
+            Bytes::from(envelope.encode_to_vec())
+        };
+        let id = b"\x2a\x03abc";
+        assert_eq!(transaction_id(&layers(id.to_vec())), "abc");
+        let odd = layers([&id[..], b"\x12\x01v"].concat());
+        assert_eq!(transaction_id(&odd), "abc");
     }
 
     #[test]

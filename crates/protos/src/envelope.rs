@@ -1,10 +1,32 @@
 //! The layers around a transaction: envelope, payload, headers.
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::DecodeError;
 
 use crate::common::{ChannelHeader, Envelope, Header, Payload, SignatureHeader};
+use crate::schema::Kind::{Bytes as Octets, Message, Varint};
+use crate::schema::{Schema, decode};
 use crate::sha256_of_parts;
+
+/// The fields of an [`Envelope`].
+pub const ENVELOPE: Schema = Schema(&[(1, Octets), (2, Octets)]);
+/// The fields of a [`Payload`].
+pub const PAYLOAD: Schema = Schema(&[(1, Message(&HEADER)), (2, Octets)]);
+const HEADER: Schema = Schema(&[(1, Octets), (2, Octets)]);
+/// The fields of a [`ChannelHeader`].
+pub const CHANNEL_HEADER: Schema = Schema(&[
+    (1, Varint),
+    (2, Varint),
+    (3, Message(&TIMESTAMP)),
+    (4, Octets),
+    (5, Octets),
+    (6, Varint),
+    (7, Octets),
+    (8, Octets),
+]);
+const TIMESTAMP: Schema = Schema(&[(1, Varint), (2, Varint)]);
+/// The fields of a [`SignatureHeader`].
+pub const SIGNATURE_HEADER: Schema = Schema(&[(1, Octets), (2, Octets)]);
 
 /// Why the layers of an envelope could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +44,8 @@ pub enum EnvelopeError {
     Missing(&'static str),
 }
 
-/// An envelope with its layers opened down to the two headers.
+/// An envelope with its layers opened down to the two headers, each decoded as Go's library would
+/// ([`crate::schema`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenedEnvelope {
     /// The payload as it was signed.
@@ -40,13 +63,14 @@ pub struct OpenedEnvelope {
 impl OpenedEnvelope {
     /// Opens the bytes of a [`Envelope`]. Copies nothing if `bytes` is shared.
     pub fn decode(bytes: Bytes) -> Result<Self, EnvelopeError> {
-        let envelope = Envelope::decode(bytes).map_err(malformed("envelope"))?;
+        let envelope = decode(bytes, &ENVELOPE).map_err(malformed("envelope"))?;
         Self::open(envelope)
     }
 
     /// Opens an envelope that is already decoded.
     pub fn open(envelope: Envelope) -> Result<Self, EnvelopeError> {
-        let payload = Payload::decode(envelope.payload.clone()).map_err(malformed("payload"))?;
+        let payload: Payload =
+            decode(envelope.payload.clone(), &PAYLOAD).map_err(malformed("payload"))?;
         let header = payload.header.ok_or(EnvelopeError::Missing("header"))?;
         let Header {
             channel_header,
@@ -55,9 +79,9 @@ impl OpenedEnvelope {
         Ok(Self {
             payload_bytes: envelope.payload,
             signature: envelope.signature,
-            channel_header: ChannelHeader::decode(channel_header)
+            channel_header: decode(channel_header, &CHANNEL_HEADER)
                 .map_err(malformed("channel header"))?,
-            signature_header: SignatureHeader::decode(signature_header)
+            signature_header: decode(signature_header, &SIGNATURE_HEADER)
                 .map_err(malformed("signature header"))?,
             data: payload.data,
         })

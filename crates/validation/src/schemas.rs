@@ -3,21 +3,8 @@
 use selvedge_protos::schema::Kind::{Bytes, Message, Varint};
 use selvedge_protos::schema::Schema;
 
-pub(crate) const ENVELOPE: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
-pub(crate) const PAYLOAD: Schema = Schema(&[(1, Message(&HEADER)), (2, Bytes)]);
-const HEADER: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
-pub(crate) const CHANNEL_HEADER: Schema = Schema(&[
-    (1, Varint),
-    (2, Varint),
-    (3, Message(&TIMESTAMP)),
-    (4, Bytes),
-    (5, Bytes),
-    (6, Varint),
-    (7, Bytes),
-    (8, Bytes),
-]);
-const TIMESTAMP: Schema = Schema(&[(1, Varint), (2, Varint)]);
-pub(crate) const SIGNATURE_HEADER: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
+pub(crate) use selvedge_protos::envelope::{CHANNEL_HEADER, ENVELOPE, PAYLOAD, SIGNATURE_HEADER};
+
 pub(crate) const HEADER_EXTENSION: Schema = Schema(&[(2, Message(&CHAINCODE_ID))]);
 
 pub(crate) const TRANSACTION: Schema = Schema(&[(1, Message(&TRANSACTION_ACTION))]);

@@ -1,9 +1,13 @@
 //! From the layers to a [`PeerConfig`]: one function for each section, keys and defaults as in
 //! Fabric (core/peer, gossip/*, core/deliverservice, internal/peer/node, core/chaincode).
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use selvedge_protos::protos::TxValidationCode;
+use selvedge_validation::StatedVerdicts;
 
 use super::address::{self, own_address, split_host_port};
 use super::gossip::gossip;
@@ -360,6 +364,7 @@ fn ledger(reader: &mut Reader<'_>, file_system_path: &std::path::Path) -> Ledger
     LedgerConfig {
         total_query_limit: reader.number("ledger.state.totalQueryLimit", 10_000),
         history_enabled: reader.flag("ledger.history.enableHistoryDatabase", false),
+        stated_verdicts: stated_verdicts(reader),
         snapshots_root_dir,
         coll_elg_proc_max_db_batch_size: reader
             .number("ledger.pvtdataStore.collElgProcMaxDbBatchSize", 5000),
@@ -373,6 +378,34 @@ fn ledger(reader: &mut Reader<'_>, file_system_path: &std::path::Path) -> Ledger
         purge_interval: reader.number("ledger.pvtdataStore.purgeInterval", 100),
         purged_key_audit_logging: reader.flag("ledger.pvtdataStore.purgedKeyAuditLogging", true),
     }
+}
+
+fn stated_verdicts(reader: &mut Reader<'_>) -> BTreeMap<String, StatedVerdicts> {
+    const KEY: &str = "ledger.statedVerdicts";
+    let records = reader.records(
+        KEY,
+        "{channel: name, block: number, transaction: position from 0, code: name of a validation code}",
+        |record| {
+            if !record.has_only(&["channel", "block", "transaction", "code"]) {
+                return None;
+            }
+            let position: (u64, usize) = (
+                record.text("block")?.parse().ok()?,
+                record.text("transaction")?.parse().ok()?,
+            );
+            let code = TxValidationCode::from_str_name(&record.text("code")?)
+                .filter(|code| *code != TxValidationCode::NotValidated)?;
+            Some((record.text("channel")?, position, code))
+        },
+    );
+    let mut stated = BTreeMap::<String, StatedVerdicts>::new();
+    for (channel, position, code) in records {
+        let before = stated.entry(channel).or_default().insert(position, code);
+        if before.is_some_and(|before| before != code) {
+            reader.wrong(KEY, "one verdict for each transaction");
+        }
+    }
+    stated
 }
 
 fn operations(reader: &mut Reader<'_>) -> OperationsConfig {

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use selvedge_protos::protos::TxValidationCode;
+use selvedge_validation::StatedVerdicts;
 
 use super::*;
 
@@ -220,6 +222,21 @@ fn address_overrides(#[case] yaml: &str, #[case] variable: &str) {
     );
 }
 
+#[rstest]
+#[case::file(
+    "ledger: {statedVerdicts: [{channel: ch, block: 7, transaction: 3, code: BAD_PAYLOAD}]}",
+    ""
+)]
+#[case::variable("", "[{channel: ch, block: 7, transaction: 3, code: BAD_PAYLOAD}]")]
+fn verdicts_can_be_stated(#[case] yaml: &str, #[case] variable: &str) {
+    let env = [("CORE_LEDGER_STATEDVERDICTS", variable)];
+    let env = &env[..usize::from(!variable.is_empty())];
+    let stated = minimal_with(yaml, env).ledger.stated_verdicts;
+    let verdicts = [((7, 3), TxValidationCode::BadPayload)];
+    let verdicts = StatedVerdicts::from(verdicts);
+    assert_eq!(stated, [("ch".to_owned(), verdicts)].into());
+}
+
 #[test]
 fn builders_and_system_chaincodes() {
     let config = minimal_with(
@@ -293,6 +310,18 @@ chaincode:
     "peer.deliveryclient.addressOverrides",
     "[{from, to}]",
     "host:port"
+)]
+#[case::stated_code(
+    "ledger: {statedVerdicts: [{channel: ch, block: 7, transaction: 0, code: GOOD}]}",
+    "ledger.statedVerdicts",
+    "[{channel, block, transaction, code}]",
+    "validation code"
+)]
+#[case::stated_twice(
+    "ledger: {statedVerdicts: [{channel: ch, block: 7, transaction: 0, code: VALID}, {channel: ch, block: 7, transaction: 0, code: BAD_RWSET}]}",
+    "ledger.statedVerdicts",
+    "[{channel, block, transaction, code}, {channel, block, transaction, code}]",
+    "one verdict"
 )]
 #[case::plugin(
     "  handlers: {authFilters: [{name: Mine, library: /x.so}]}",

@@ -5,8 +5,11 @@
 //! sample file of v3). Host names stay unresolved strings of the form `host:port`; paths are
 //! absolute or relative to the folder of core.yaml, already joined.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use selvedge_validation::StatedVerdicts;
 
 use super::error::ConfigError;
 use super::gossip::GossipConfig;
@@ -353,6 +356,9 @@ pub struct LedgerConfig {
     pub total_query_limit: u32,
     /// `ledger.history.enableHistoryDatabase`.
     pub history_enabled: bool,
+    /// `ledger.statedVerdicts`, which no Go peer has: for transactions on which Fabric's rules give no
+    /// verdict, so that their channel stops before them.
+    pub stated_verdicts: BTreeMap<String, StatedVerdicts>,
     /// `ledger.snapshots.rootDir`.
     pub snapshots_root_dir: PathBuf,
     /// `ledger.pvtdataStore.collElgProcMaxDbBatchSize`.

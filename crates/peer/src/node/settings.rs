@@ -96,8 +96,8 @@ pub(super) fn server(config: &PeerConfig, counters: Arc<ConnectionCounters>) -> 
 pub(super) fn channels(config: &PeerConfig) -> ChannelOptions {
     ChannelOptions {
         workers: NonZeroUsize::new(config.validator_pool_size).unwrap_or(NonZeroUsize::MIN),
+        stated: config.ledger.stated_verdicts.clone(),
         history: config.ledger.history_enabled,
-        ..ChannelOptions::default()
     }
 }
 

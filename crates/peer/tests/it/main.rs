@@ -14,4 +14,6 @@ mod deliver;
 mod endorser;
 mod node;
 mod ordering;
+mod power_cut;
 mod support;
+mod validation;

@@ -36,6 +36,8 @@ pub struct Place<'a> {
     pub leads: bool,
     /// `peer.tls.clientAuthRequired`.
     pub mutual_tls: bool,
+    /// `ledger.statedVerdicts`.
+    pub stated: String,
 }
 
 impl<'a> Place<'a> {
@@ -55,6 +57,7 @@ impl<'a> Place<'a> {
             bootstrap: String::new(),
             leads: false,
             mutual_tls: false,
+            stated: "[]".to_owned(),
         }
     }
 
@@ -95,7 +98,10 @@ operations:
   listenAddress: {operations}
 metrics:
   provider: prometheus
+ledger:
+  statedVerdicts: {stated}
 ",
+            stated = self.stated,
             listen = self.listen,
             bootstrap = self.bootstrap,
             leads = self.leads,

@@ -33,7 +33,7 @@ use crate::support::{
 };
 
 /// An ordering node that hands out what the test gives it.
-struct Orderer {
+pub struct Orderer {
     blocks: watch::Sender<Vec<Block>>,
     _stop: DropGuard,
 }
@@ -58,7 +58,7 @@ impl Orderer {
         }
     }
 
-    fn has(&self, chain: &Chain) {
+    pub fn has(&self, chain: &Chain) {
         self.blocks.send_replace(chain.blocks.clone());
     }
 }
@@ -112,14 +112,14 @@ impl AtomicBroadcast for Service {
 }
 
 /// An ordering node, and a leading peer of Org1 that has joined the channel.
-struct Bench {
-    network: Arc<Network>,
-    orderer: Orderer,
-    node: Node,
+pub struct Bench {
+    pub network: Arc<Network>,
+    pub orderer: Orderer,
+    pub node: Node,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let network = Arc::new(Network::with_orderer(CHANNEL, port));

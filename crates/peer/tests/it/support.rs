@@ -21,15 +21,15 @@ use selvedge_peer::channel::{
 use selvedge_peer::metrics::Metrics;
 use selvedge_policy::parse_policy;
 use selvedge_protos::Message;
-use selvedge_protos::block::{data_hash, header_bytes, header_hash};
+use selvedge_protos::block::{data_hash, header_bytes, header_hash, metadata_slot};
 use selvedge_protos::common::{
-    Block, BlockData, BlockHeader, BlockMetadata, Config, ConfigSignature, ConfigUpdate,
-    ConfigUpdateEnvelope, Envelope, HeaderType, LastConfig, Metadata, MetadataSignature,
-    OrdererBlockMetadata, Policy, SignatureHeader, policy,
+    Block, BlockData, BlockHeader, BlockMetadata, BlockMetadataIndex, Config, ConfigSignature,
+    ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType, LastConfig, Metadata,
+    MetadataSignature, OrdererBlockMetadata, Policy, SignatureHeader, policy,
 };
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::orderer::BatchSize;
-use selvedge_protos::protos::{AcLs, ApiResource};
+use selvedge_protos::protos::{AcLs, ApiResource, TxValidationCode};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -216,7 +216,9 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
     let stop = CancellationToken::new();
     let queue = CommitQueue::start(channel.clone(), metrics, events, &tasks, stop.clone());
     for block in blocks {
-        queue.push(verified(block), Arrival::Orderer).unwrap();
+        queue
+            .push(verified_of(channel.id(), block), Arrival::Orderer)
+            .unwrap();
     }
     let last = channel.ledger().height() + blocks.len() as u64 - 1;
     loop {
@@ -235,6 +237,7 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
 #[derive(Clone)]
 pub struct Chain {
     pub blocks: Vec<Block>,
+    channel_id: String,
     config: Arc<ChannelConfig>,
     last_config: u64,
     orderer: SigningIdentity,
@@ -244,8 +247,13 @@ pub struct Chain {
 
 impl Chain {
     pub fn new(network: &Network) -> Self {
+        Self::of_channel(network, CHANNEL)
+    }
+
+    pub fn of_channel(network: &Network, channel_id: &str) -> Self {
         let config = ChannelConfig::from_block(&network.genesis).unwrap();
         Self {
+            channel_id: channel_id.to_owned(),
             blocks: vec![network.genesis.clone()],
             config: Arc::new(config),
             last_config: 0,
@@ -256,7 +264,7 @@ impl Chain {
                 network.ordering.user_identity("Admin").unwrap(),
             ],
             author: Author {
-                channel_id: CHANNEL.to_owned(),
+                channel_id: channel_id.to_owned(),
                 client: network.user(1),
                 endorsers: vec![network.peer(1), network.peer(2)],
             },
@@ -265,13 +273,18 @@ impl Chain {
 
     /// A block with one transaction for each key.
     pub fn push(&mut self, keys: &[&str]) -> Block {
+        let envelopes = self.envelopes(keys);
+        self.push_envelopes(envelopes, false)
+    }
+
+    /// One transaction for each key.
+    pub fn envelopes(&self, keys: &[&str]) -> Vec<Bytes> {
         let value = Bytes::from_static(b"value");
         let envelopes = keys.iter().map(|key| {
             let envelope = self.author.put(key, value.clone()).unwrap();
             Bytes::from(envelope.encode_to_vec())
         });
-        let envelopes = envelopes.collect();
-        self.push_envelopes(envelopes, false)
+        envelopes.collect()
     }
 
     /// A config block with what `change` makes of the configuration.
@@ -285,15 +298,16 @@ impl Chain {
             "Readers",
         );
         change(&mut updated);
-        let update = compute(CHANNEL, current, &updated).unwrap();
+        let update = compute(&self.channel_id, current, &updated).unwrap();
         let content = propose(&self.config, &self.signed(&update)).unwrap();
-        let config = ChannelConfig::from_config(CHANNEL, content.config.clone().unwrap());
+        let config = ChannelConfig::from_config(&self.channel_id, content.config.clone().unwrap());
         // No block is valid after one whose configuration is not supported.
         if let Ok(config) = config {
             self.config = Arc::new(config);
         }
         let data = content.encode_to_vec().into();
-        let envelope = signed_envelope(&self.orderer, HeaderType::Config, CHANNEL, data).unwrap();
+        let envelope =
+            signed_envelope(&self.orderer, HeaderType::Config, &self.channel_id, data).unwrap();
         self.push_envelopes(vec![envelope.encode_to_vec().into()], true)
     }
 
@@ -317,10 +331,17 @@ impl Chain {
             config_update: update.clone(),
         };
         let data = envelope.encode_to_vec().into();
-        signed_envelope(&self.admins[0], HeaderType::ConfigUpdate, CHANNEL, data).unwrap()
+        signed_envelope(
+            &self.admins[0],
+            HeaderType::ConfigUpdate,
+            &self.channel_id,
+            data,
+        )
+        .unwrap()
     }
 
-    fn push_envelopes(&mut self, data: Vec<Bytes>, is_config: bool) -> Block {
+    /// A block with these transactions.
+    pub fn push_envelopes(&mut self, data: Vec<Bytes>, is_config: bool) -> Block {
         let last = self.blocks.last().unwrap().header.as_ref().unwrap();
         let data = BlockData { data };
         let header = BlockHeader {
@@ -378,7 +399,11 @@ impl Chain {
 
 /// A block as if verification had just let it pass.
 pub fn verified(block: &Block) -> VerifiedBlock {
-    BlockVerifier::from_ledger(CHANNEL, block.encode_to_vec().into()).unwrap()
+    verified_of(CHANNEL, block)
+}
+
+fn verified_of(channel: &str, block: &Block) -> VerifiedBlock {
+    BlockVerifier::from_ledger(channel, block.encode_to_vec().into()).unwrap()
 }
 
 /// A committed block without what its committer has written into it.
@@ -388,6 +413,17 @@ pub fn as_ordered(block: &Block) -> Block {
     slots[2] = Bytes::new();
     slots[4] = Bytes::new();
     block
+}
+
+/// The verdicts in a block, by name.
+pub fn verdicts(block: &Block) -> Vec<&'static str> {
+    let filter = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
+    let name = |code: &u8| {
+        TxValidationCode::try_from(i32::from(*code))
+            .unwrap()
+            .as_str_name()
+    };
+    filter.iter().map(name).collect()
 }
 
 /// The id of a transaction of a block.

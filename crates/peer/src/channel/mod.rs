@@ -91,6 +91,14 @@ pub enum ChannelError {
         /// What is wrong.
         source: Box<crate::commit::CommitError>,
     },
+    /// The folder of block files has the name of another channel.
+    #[error("channel {channel}: the ledger of that name has the blocks of channel {found}")]
+    WrongChannel {
+        /// The name of the folder.
+        channel: String,
+        /// What the configuration says.
+        found: String,
+    },
     /// A block that must be there is not.
     #[error("channel {channel}: block {block} is not in the ledger")]
     Missing {
@@ -108,6 +116,7 @@ impl ChannelError {
             Self::Ledger { channel, .. }
             | Self::State { channel, .. }
             | Self::Commit { channel, .. }
+            | Self::WrongChannel { channel, .. }
             | Self::Missing { channel, .. } => channel,
         }
     }
@@ -131,7 +140,7 @@ impl ChannelError {
                 crate::commit::CommitError::State(error) => is_broken(error),
                 _ => false,
             },
-            Self::Ledger { .. } | Self::Missing { .. } => false,
+            Self::Ledger { .. } | Self::WrongChannel { .. } | Self::Missing { .. } => false,
         }
     }
 }
@@ -222,6 +231,13 @@ impl Channel {
             channel,
             source: Box::new(source),
         })?;
+        let found = committer.validator().config().channel_id();
+        if found != ledger.channel() {
+            return Err(ChannelError::WrongChannel {
+                channel: ledger.channel().to_owned(),
+                found: found.to_owned(),
+            });
+        }
         let (since, _) = last_config_block(&ledger)?;
         Ok(Self {
             id: ledger.channel().into(),

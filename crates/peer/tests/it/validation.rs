@@ -174,7 +174,7 @@ async fn a_data_directory_of_a_go_peer_is_taken_over_with_its_state() {
     let place = Place::new(&network, 1);
     let written =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../ledger/testdata/go-peer/blockfile_000000");
-    let chain = place.data.join("ledgersData/chains/chains/itestchannel");
+    let chain = place.data.join("ledgersData/chains/chains/labchannel");
     std::fs::create_dir_all(&chain).unwrap();
     std::fs::copy(written, chain.join("blockfile_000000")).unwrap();
 

@@ -16,9 +16,8 @@ use selvedge_protos::common::{Block, BlockHeader};
 use crate::LedgerError;
 use crate::block_format::{EnvelopeSpan, FormatError, read_block, read_envelope, read_prefix};
 use crate::block_index::{BlockEntry, Place};
+use crate::bootstrap::SNAPSHOT_INFO_FILE;
 
-/// Fabric's name for the file that a ledger joined by a snapshot begins with.
-const SNAPSHOT_INFO_FILE: &str = "bootstrappingSnapshot.info";
 const FILE_PREFIX: &str = "blockfile_";
 const MAX_OPEN_FILES: usize = 8;
 
@@ -44,10 +43,9 @@ impl BlockFiles {
         self.folder.join(format!("{FILE_PREFIX}{file:06}"))
     }
 
-    /// The snapshot's file, if the ledger was joined by one.
-    pub(crate) fn snapshot_info(&self) -> Option<PathBuf> {
-        let path = self.folder.join(SNAPSHOT_INFO_FILE);
-        path.exists().then_some(path)
+    /// Whether the ledger was joined by a snapshot.
+    pub(crate) fn are_after_snapshot(&self) -> bool {
+        self.folder.join(SNAPSHOT_INFO_FILE).exists()
     }
 
     /// The number of the last file, `None` if there is no file. An error if one lacks before it.

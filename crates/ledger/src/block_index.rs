@@ -47,7 +47,28 @@ pub(crate) struct TransactionEntry {
     pub code: u8,
 }
 
+/// An id of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IndexedId {
+    /// The id.
+    Text(String),
+    /// It is in the block.
+    At(TransactionEntry),
+}
+
 impl TransactionEntry {
+    /// Of a transaction of which only the id is known, from a snapshot. No block has this number.
+    const IN_SNAPSHOT: Self = Self {
+        block: u64::MAX,
+        index: 0,
+        code: TxValidationCode::NotValidated as u8,
+    };
+
+    /// Whether only the id is known, from a snapshot.
+    pub(crate) const fn is_in_snapshot(&self) -> bool {
+        self.block == u64::MAX
+    }
+
     /// Whether an earlier block may have a transaction of the same id. None has if this one is valid:
     /// validation calls a later one DUPLICATE_TXID.
     pub(crate) const fn may_be_repeated(&self) -> bool {
@@ -167,6 +188,61 @@ impl BlockIndex {
         entry.transpose()
     }
 
+    /// The ids of the transactions in the blocks up to `last`, by length, then by bytes. Of those longer
+    /// than [`MAX_ID_IN_KEY`] that are in blocks only the place is told.
+    pub(crate) fn transaction_ids(
+        &self,
+        last: u64,
+    ) -> impl Iterator<Item = Result<IndexedId, IndexError>> {
+        let entries = self.store.range(Table::Transactions, &[], None);
+        let ids = entries.map(move |entry| {
+            let (key, value) = entry?;
+            let damaged = || damaged(Table::Transactions);
+            let entry = decode_transaction(&value).map_err(|_| damaged())?;
+            if entry.block > last && !entry.is_in_snapshot() {
+                return Ok(None);
+            }
+            let id = match id_in_key(&key) {
+                Some(id) => id,
+                None if entry.is_in_snapshot() => &value,
+                None => return Ok(Some(IndexedId::At(entry))),
+            };
+            let id = std::str::from_utf8(id).map_err(|_| damaged())?;
+            Ok(Some(IndexedId::Text(id.to_owned())))
+        });
+        ids.filter_map(Result::transpose)
+    }
+
+    /// Fills an empty index with the ids of the transactions of a snapshot, of which nothing else is known,
+    /// and lets it go on after block `last`. When this returns, it survives a power cut.
+    pub(crate) fn import<E: From<IndexError>>(
+        &self,
+        ids: impl Iterator<Item = Result<String, E>>,
+        last: u64,
+    ) -> Result<(), E> {
+        const IDS_PER_COMMIT: usize = 4096;
+        let write = |batch, durability| {
+            let written = self.store.commit(batch, durability);
+            written.map_err(IndexError::from)
+        };
+        let mut batch = Batch::default();
+        for id in ids {
+            let id = id?;
+            let key = id_key(&id);
+            let value = if id.len() > MAX_ID_IN_KEY {
+                id
+            } else {
+                String::new()
+            };
+            batch.put(Table::Transactions, key, value);
+            if batch.len() >= IDS_PER_COMMIT {
+                write(std::mem::take(&mut batch), Durability::Process)?;
+            }
+        }
+        batch.put(Table::Meta, SAVEPOINT_KEY, last.to_be_bytes());
+        Ok(write(batch, Durability::Disk)?)
+    }
+
     /// Makes blocks part of the index, which follow each other and its savepoint. Not forced to disk,
     /// since the block files are.
     pub(crate) fn commit(&self, blocks: &[Arc<BlockEntries>]) -> Result<(), IndexError> {
@@ -229,6 +305,16 @@ fn push_id_key(id: &str, key: &mut Vec<u8>) {
     }
 }
 
+/// The id that a key was made of; `None` if it does not hold the whole id.
+fn id_in_key(key: &[u8]) -> Option<&[u8]> {
+    let (digits, rest) = key.split_first()?;
+    let (digits, id) = rest.split_at_checked(usize::from(*digits))?;
+    let length = digits
+        .iter()
+        .fold(0_u64, |length, digit| length << 8 | u64::from(*digit));
+    (length == id.len() as u64).then_some(id)
+}
+
 /// Envelopes follow one another, so the place of the first and their lengths say it all.
 fn encode_block(entry: &BlockEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 3 * entry.spans.len());
@@ -282,7 +368,12 @@ fn encode_transaction(entry: TransactionEntry) -> Vec<u8> {
     out
 }
 
+/// Ids of a snapshot have no value, or, if they do not fit into their key, themselves, which is longer than
+/// any entry.
 fn decode_transaction(mut value: &[u8]) -> Result<TransactionEntry, FormatError> {
+    if value.is_empty() || value.len() > MAX_ID_IN_KEY {
+        return Ok(TransactionEntry::IN_SNAPSHOT);
+    }
     Ok(TransactionEntry {
         code: value.try_get_u8().map_err(|_| FormatError::Varint)?,
         block: read_varint(&mut value)?,

@@ -1,23 +1,28 @@
 //! The chain of one channel: block files, and the index over them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use selvedge_protos::Message;
-use selvedge_protos::block::header_hash;
-use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockchainInfo};
+use selvedge_protos::block::{header_hash, metadata};
+use selvedge_protos::common::{Block, BlockData, BlockHeader, BlockMetadataIndex, BlockchainInfo};
 use tokio::sync::watch;
 
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
 use crate::block_format::Record;
-use crate::block_index::{BlockEntries, BlockEntry, BlockIndex, IndexError, TransactionEntry};
+use crate::block_index::{
+    BlockEntries, BlockEntry, BlockIndex, IndexError, IndexedId, TransactionEntry,
+};
 use crate::block_indexer::Indexer;
+use crate::bootstrap::Bootstrap;
 use crate::disk::{Disk, SystemDisk};
 use crate::recent_blocks::RecentBlocks;
-use crate::recovery::{Recovered, Recovery, chain_info, index_failure, open_index_store};
+use crate::recovery::{
+    Recovered, Recovery, chain_info, continued, index_failure, open_index_store,
+};
 use crate::store::Store;
 use crate::transaction_id::transaction_id;
 use crate::writer::Writer;
@@ -31,6 +36,8 @@ pub struct Options {
     pub recent_blocks_bytes: u64,
     /// Told while an index is built from block files.
     pub rebuild_observer: Option<RebuildObserver>,
+    /// Where snapshots are made (`ledger.snapshots.rootDir`); `None` for `snapshots` in the data directory.
+    pub snapshots: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -39,6 +46,7 @@ impl Default for Options {
             max_file_bytes: 64 << 20,
             recent_blocks_bytes: 4 << 20,
             rebuild_observer: None,
+            snapshots: None,
         }
     }
 }
@@ -100,6 +108,16 @@ struct Inner {
     info: RwLock<BlockchainInfo>,
     height: watch::Sender<u64>,
     recent: Mutex<RecentBlocks>,
+    bootstrap: Option<Bootstrap>,
+}
+
+/// What a block is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlockIdentity {
+    pub header_hash: Bytes,
+    pub previous_hash: Bytes,
+    /// `None` if it has none, as the first block of a channel.
+    pub commit_hash: Option<[u8; 32]>,
 }
 
 /// A block that has passed the checks, with what was computed for them.
@@ -148,7 +166,11 @@ impl BlockStore {
             index: &index,
             observer: options.rebuild_observer.as_ref(),
         };
-        let Recovered { info, end } = recovery.run()?;
+        let Recovered {
+            info,
+            end,
+            bootstrap,
+        } = recovery.run()?;
         let writer = Writer::open(&*disk, &files, end, options.max_file_bytes)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -161,6 +183,7 @@ impl BlockStore {
                 height: watch::Sender::new(info.height),
                 info: RwLock::new(info),
                 recent: Mutex::new(RecentBlocks::new(options.recent_blocks_bytes)),
+                bootstrap,
             }),
         })
     }
@@ -170,7 +193,13 @@ impl BlockStore {
         &self.inner.channel
     }
 
-    /// The number of blocks.
+    /// The first block that there is or will be: 0, unless the channel was joined by a snapshot.
+    pub fn first_block(&self) -> u64 {
+        let bootstrap = self.inner.bootstrap.as_ref();
+        bootstrap.map_or(0, Bootstrap::first_block)
+    }
+
+    /// The number of the next block. All from [`Self::first_block`] on are there.
     pub fn height(&self) -> u64 {
         *self.inner.height.borrow()
     }
@@ -230,13 +259,15 @@ impl BlockStore {
         };
         inner.remember(&blocks, &entries);
         inner.index.add(entries);
-        let info = chain_info(
+        let after = chain_info(
             last.header.number,
             last.header_hash,
             last.header.previous_hash.clone(),
         );
-        let height = info.height;
-        *inner.info.write() = info;
+        let height = after.height;
+        let mut info = inner.info.write();
+        *info = continued(&info, after);
+        drop(info);
         inner.height.send_replace(height);
         Ok(())
     }
@@ -253,7 +284,8 @@ impl BlockStore {
         self.inner.index.wait_until_level()
     }
 
-    /// A block, `None` if the chain does not reach that far.
+    /// A block, `None` if the chain does not reach that far, [`LedgerError::BeforeSnapshot`] if it begins
+    /// later, as do the others that take a number.
     ///
     /// Header, data and metadata are always there; fields that Fabric's block files do not keep
     /// (unknown ones) are not.
@@ -308,14 +340,78 @@ impl BlockStore {
         }
     }
 
-    /// Where a transaction id first occurs, and the verdict on that transaction. Envelopes that do
-    /// not parse have the id "".
+    /// Whether there was a transaction with this id, also before the snapshot that the channel was joined
+    /// by.
+    pub fn has_transaction(&self, id: &str) -> Result<bool, LedgerError> {
+        let entry = self.inner.transaction(id)?;
+        Ok(entry.is_some_and(|entry| entry.is_in_snapshot() || entry.block < self.height()))
+    }
+
+    /// Where a transaction id first occurs, and the verdict on that transaction;
+    /// [`LedgerError::TransactionInSnapshot`] if that is not known. Envelopes that do not parse have the id
+    /// "".
     pub fn transaction_status(&self, id: &str) -> Result<Option<TransactionStatus>, LedgerError> {
-        let entry = self.inner.index.transaction(id);
-        let entry = entry.map_err(|error| self.inner.failure(error))?;
+        let entry = self.inner.transaction(id)?;
+        if entry.is_some_and(|entry| entry.is_in_snapshot()) {
+            return Err(LedgerError::TransactionInSnapshot {
+                id: id.to_owned(),
+                first: self.first_block(),
+            });
+        }
         Ok(entry.filter(|entry| entry.block < self.height()).map(
             |TransactionEntry { block, index, code }| TransactionStatus { block, index, code },
         ))
+    }
+
+    /// The ids of the transactions up to a block, each once, in the order of Fabric's snapshots: by length,
+    /// then by bytes; of ids of more than 1024 bytes only the beginning counts.
+    pub(crate) fn transaction_ids(
+        &self,
+        last: u64,
+    ) -> Result<impl Iterator<Item = Result<String, LedgerError>>, LedgerError> {
+        let inner = &*self.inner;
+        inner.index.wait_until_level()?;
+        let ids = inner.index.index().transaction_ids(last);
+        Ok(ids.map(|id| match id {
+            Ok(IndexedId::Text(id)) => Ok(id),
+            Ok(IndexedId::At(entry)) => {
+                let envelope = self.envelope(entry.block, entry.index)?;
+                let id = envelope.as_ref().map(transaction_id);
+                let id = id.ok_or_else(|| inner.failure(IndexError::Entry("transactions")))?;
+                Ok(id.into_owned())
+            }
+            Err(error) => Err(inner.failure(error)),
+        }))
+    }
+
+    /// What the last block before the next is known by, or an earlier one, or the last one of the snapshot
+    /// that the channel was joined by.
+    pub(crate) fn identity(&self, number: u64) -> Result<Option<BlockIdentity>, LedgerError> {
+        if let Some(bootstrap) = &self.inner.bootstrap
+            && bootstrap.last_block == number
+        {
+            return Ok(Some(BlockIdentity {
+                header_hash: bootstrap.last_block_hash.clone(),
+                previous_hash: bootstrap.previous_block_hash.clone(),
+                commit_hash: bootstrap.commit_hash,
+            }));
+        }
+        let Some(block) = self.block(number)? else {
+            return Ok(None);
+        };
+        let commit_hash = metadata(&block, BlockMetadataIndex::CommitHash).ok();
+        let header = block.header.unwrap_or_default();
+        Ok(Some(BlockIdentity {
+            header_hash: Bytes::copy_from_slice(&header_hash(&header)),
+            previous_hash: header.previous_hash,
+            commit_hash: commit_hash.and_then(|metadata| metadata.value[..].try_into().ok()),
+        }))
+    }
+
+    /// The commit hash of the last block of the snapshot that the channel was joined by, which the first
+    /// block continues.
+    pub fn snapshot_commit_hash(&self) -> Option<[u8; 32]> {
+        self.inner.bootstrap.as_ref()?.commit_hash
     }
 
     /// The first transaction with this id.
@@ -446,7 +542,19 @@ impl Inner {
         }
     }
 
+    fn transaction(&self, id: &str) -> Result<Option<TransactionEntry>, LedgerError> {
+        let entry = self.index.transaction(id);
+        entry.map_err(|error| self.failure(error))
+    }
+
     fn entry(&self, number: u64) -> Result<Option<BlockEntry>, LedgerError> {
+        let first = self.bootstrap.as_ref().map_or(0, Bootstrap::first_block);
+        if number < first {
+            return Err(LedgerError::BeforeSnapshot {
+                block: number,
+                first,
+            });
+        }
         if number >= *self.height.borrow() {
             return Ok(None);
         }

@@ -170,16 +170,50 @@ pub enum LedgerError {
         /// The folder.
         path: PathBuf,
     },
-    /// A ledger that begins after block 0.
+    /// The file that says where a chain begins that was joined by a snapshot.
+    #[error("{}: {reason}: restore it from a backup, or join the channel again", path.display())]
+    SnapshotInfo {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What came from a snapshot cannot be made again from blocks.
     #[error(
-        "channel {channel} was joined by a snapshot ({} is there); such ledgers are not supported yet",
+        "channel {channel} was joined by a snapshot and begins with block {first}, and the block index \
+         does not have what came before: remove {} and join the channel again by a snapshot",
         path.display()
     )]
-    BootstrappedFromSnapshot {
+    SnapshotIndexLost {
         /// The channel.
         channel: String,
-        /// Fabric's file with the snapshot's last block.
+        /// The first block that it has.
+        first: u64,
+        /// The folder of the block files.
         path: PathBuf,
+    },
+    /// A block that the ledger does not have and will not get. The words are Fabric's.
+    #[error(
+        "cannot serve block [{block}]. The ledger is bootstrapped from a snapshot. First available \
+         block = [{first}]"
+    )]
+    BeforeSnapshot {
+        /// The block.
+        block: u64,
+        /// The first block that it has.
+        first: u64,
+    },
+    /// A transaction of which the ledger knows that there was one, and nothing else. The words are
+    /// Fabric's.
+    #[error(
+        "details for the TXID [{id}] not available. Ledger bootstrapped from a snapshot. First available \
+         block = [{first}]"
+    )]
+    TransactionInSnapshot {
+        /// The transaction's id.
+        id: String,
+        /// The first block that it has.
+        first: u64,
     },
 }
 

@@ -59,7 +59,8 @@
 //!   them here, and serves a damaged block as it is.
 //! - A failed write ends appending; Fabric cuts the file and goes on.
 //! - A block that is larger than a block file may be does not leave an empty file before it.
-//! - Ledgers that were joined by a snapshot are refused for now.
+//! - A ledger that a Go peer joined by a snapshot cannot be taken over, since what came from the snapshot is
+//!   in the Go peer's databases only.
 
 mod block_files;
 mod block_format;
@@ -67,6 +68,7 @@ mod block_index;
 mod block_indexer;
 mod block_overlay;
 mod block_store;
+mod bootstrap;
 mod channel_id;
 pub mod config_history;
 mod disk;
@@ -80,6 +82,7 @@ mod recent_blocks;
 mod recovery;
 mod replacement;
 mod scanner;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 #[cfg(test)]

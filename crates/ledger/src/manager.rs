@@ -14,12 +14,15 @@ use selvedge_protos::envelope::OpenedEnvelope;
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
 use crate::block_format::{read_prefix, read_varint};
+use crate::block_index::BlockIndex;
 use crate::block_store::{BlockStore, Options};
+use crate::bootstrap::Bootstrap;
 use crate::channel_id::validate_channel_id;
 use crate::disk::{Disk, SystemDisk};
 use crate::inspection::Inspection;
+use crate::snapshot::{ChannelSnapshots, Import, SnapshotError, SnapshotFolders, SnapshotMetadata};
 use crate::state::{StateDatabase, StateError};
-use crate::store::MemoryStore;
+use crate::store::{FjallStore, MemoryStore};
 
 /// The ledgers under one data directory (`peer.fileSystemPath`), which it holds locked.
 ///
@@ -33,22 +36,34 @@ pub struct LedgerManager {
     /// A place for each channel that was asked for. Its lock is held while the ledger is opened or
     /// made, so that no ledger is opened twice, and none waits for another.
     ledgers: Mutex<BTreeMap<String, Slot>>,
+    /// Made when they are first needed.
+    snapshots: Mutex<Option<SnapshotFolders>>,
     _lock: File,
 }
 
 type Slot = Arc<Mutex<Option<BlockStore>>>;
 
-/// Where things are, under `ledgersData`. All but `selvedge` are Fabric's names.
+const INDEX: &str = "index";
+const STATE: &str = "state";
+
+/// Where things are, in `ledgersData` and beside it. All but `selvedge` are Fabric's names.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    data: PathBuf,
     root: PathBuf,
 }
 
 impl Layout {
     pub(crate) fn new(data: &Path) -> Self {
         Self {
+            data: data.to_owned(),
             root: data.join("ledgersData"),
         }
+    }
+
+    fn snapshots(&self, options: &Options) -> PathBuf {
+        let configured = options.snapshots.clone();
+        configured.unwrap_or_else(|| self.data.join("snapshots"))
     }
 
     /// A folder, as goleveldb makes it; its LOCK file is what a Go peer locks.
@@ -74,11 +89,11 @@ impl Layout {
     }
 
     fn index(&self, channel: &str) -> PathBuf {
-        self.derived(channel).join("index")
+        self.derived(channel).join(INDEX)
     }
 
     fn state(&self, channel: &str) -> PathBuf {
-        self.derived(channel).join("state")
+        self.derived(channel).join(STATE)
     }
 
     fn joining(&self) -> PathBuf {
@@ -93,6 +108,11 @@ impl Layout {
     /// Chains that are complete and take the place of others.
     pub(crate) fn replacements(&self) -> PathBuf {
         self.own().join("replacements")
+    }
+
+    /// Requests for snapshots, which are made from no block.
+    fn snapshot_requests(&self, channel: &str) -> PathBuf {
+        self.own().join("snapshot_requests").join(channel)
     }
 }
 
@@ -119,6 +139,7 @@ impl LedgerManager {
             disk,
             options,
             ledgers: Mutex::default(),
+            snapshots: Mutex::default(),
             _lock: lock,
         };
         // A channel may have got its name just before the process ended.
@@ -192,6 +213,94 @@ impl LedgerManager {
         Ok(ledger.insert(self.open_store(channel)?).clone())
     }
 
+    /// Makes the ledger of a channel from a snapshot of unknown origin, and returns it. The blocks after the
+    /// snapshot are to follow; those before will never be there. After an error, or if the process ends
+    /// within, there is such a ledger as a whole or not at all.
+    ///
+    /// Takes the time of reading and writing all that is in the snapshot. That it is the right one, only who
+    /// trusts its hash can know.
+    pub fn create_from_snapshot(&self, snapshot: &Path) -> Result<BlockStore, SnapshotError> {
+        let metadata = SnapshotMetadata::read(snapshot)?;
+        let import = Import::new(snapshot, &metadata)?;
+        let channel = &*metadata.channel;
+        let slot = self.slot(channel);
+        let mut ledger = slot.lock();
+        if self.has_ledger(channel)? {
+            return Err(SnapshotError::Ledger(LedgerError::ChannelExists {
+                channel: channel.to_owned(),
+            }));
+        }
+        let made = self.import(&metadata, &import);
+        // What an error has left; otherwise an empty folder.
+        let joining = self.layout.joining().join(channel);
+        if joining.exists() {
+            self.remove(&joining)?;
+        }
+        made?;
+        Ok(ledger.insert(self.open_store(channel)?).clone())
+    }
+
+    /// Everything is made aside. The chain's folder gets its name last, which makes the ledger be there.
+    fn import(
+        &self,
+        metadata: &SnapshotMetadata,
+        import: &Import<'_>,
+    ) -> Result<(), SnapshotError> {
+        let channel = &*metadata.channel;
+        let (chain, derived) = (self.layout.chain(channel), self.layout.derived(channel));
+        self.check_replaceable(&chain)?;
+        let joining = self.layout.joining().join(channel);
+        if joining.exists() {
+            self.remove(&joining)?;
+        }
+        let (new_chain, new_derived) = (joining.join("chain"), joining.join("derived"));
+        for folder in [&new_chain, &new_derived] {
+            self.disk
+                .create_folder(folder)
+                .map_err(LedgerError::io("create", folder))?;
+        }
+        Bootstrap::write(&new_chain, metadata)?;
+        let index = FjallStore::open(&new_derived.join(INDEX)).map_err(SnapshotError::Index)?;
+        import.read_ids(&BlockIndex::open(Arc::new(index))?)?;
+        import.read_state(StateDatabase::open(&new_derived.join(STATE))?)?;
+        self.sync_folder(&new_derived)?;
+        self.sync_folder(&new_chain)?;
+        for (from, to) in [(&new_derived, &derived), (&new_chain, &chain)] {
+            if to.exists() {
+                self.remove(to)?;
+            }
+            let parent = to.parent().unwrap_or(to);
+            self.disk
+                .create_folder(parent)
+                .map_err(LedgerError::io("create", parent))?;
+            self.disk
+                .rename(from, to)
+                .map_err(LedgerError::io("give the channel's name to", from))?;
+            self.sync_folder(parent)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a channel, made and asked for. `state` is the channel's, as it changes.
+    pub fn open_snapshots(
+        &self,
+        blocks: &BlockStore,
+        state: &StateDatabase,
+    ) -> Result<ChannelSnapshots, SnapshotError> {
+        let folders = {
+            let mut opened = self.snapshots.lock();
+            match &*opened {
+                Some(folders) => folders.clone(),
+                None => {
+                    let root = self.layout.snapshots(&self.options);
+                    opened.insert(SnapshotFolders::open(root)?).clone()
+                }
+            }
+        };
+        let requests = self.layout.snapshot_requests(blocks.channel());
+        ChannelSnapshots::open(folders, requests, blocks.clone(), state.clone())
+    }
+
     /// Opens the state of a channel, empty if there is none. It may be behind the channel's blocks; whoever
     /// opens it brings it level. It can be open once.
     pub fn open_state(&self, channel: &str) -> Result<StateDatabase, StateError> {
@@ -263,10 +372,13 @@ impl LedgerManager {
     }
 
     pub(crate) fn sync_chains(&self) -> Result<(), LedgerError> {
-        let chains = self.layout.chains();
+        self.sync_folder(&self.layout.chains())
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<(), LedgerError> {
         self.disk
-            .sync_folder(&chains)
-            .map_err(LedgerError::io("sync", &chains))
+            .sync_folder(folder)
+            .map_err(LedgerError::io("sync", folder))
     }
 
     /// A folder of that name may be left of a join that a Go peer did not complete. It is replaced
@@ -274,7 +386,7 @@ impl LedgerManager {
     fn check_replaceable(&self, chain: &Path) -> Result<(), LedgerError> {
         let files = BlockFiles::new(chain.to_owned());
         let empty = !chain.exists() || (files.last()?.unwrap_or(0) == 0 && files.length(0)? == 0);
-        if empty && files.snapshot_info().is_none() {
+        if empty && !files.are_after_snapshot() {
             return Ok(());
         }
         Err(LedgerError::NoGenesisBlock {
@@ -284,7 +396,7 @@ impl LedgerManager {
 
     fn has_ledger(&self, channel: &str) -> Result<bool, LedgerError> {
         let files = BlockFiles::new(self.layout.chain(channel));
-        if files.snapshot_info().is_some() {
+        if files.are_after_snapshot() {
             return Ok(true);
         }
         let path = files.path(0);

@@ -11,6 +11,7 @@ use selvedge_protos::common::BlockchainInfo;
 use crate::block_files::BlockFiles;
 use crate::block_index::{BlockEntries, BlockEntry, IndexError};
 use crate::block_indexer::Indexer;
+use crate::bootstrap::Bootstrap;
 use crate::scanner::{ScannedBlock, Scanner};
 use crate::store::{FjallStore, Store, StoreError};
 use crate::{LedgerError, RebuildObserver, RebuildProgress};
@@ -23,6 +24,8 @@ pub(crate) struct Recovered {
     pub info: BlockchainInfo,
     /// The last file, and where the next block belongs in it.
     pub end: (u32, u64),
+    /// Where the chain begins, if a snapshot comes before it.
+    pub bootstrap: Option<Bootstrap>,
 }
 
 /// Opens the store of an index. Since an index can be made anew, a damaged one is removed.
@@ -51,6 +54,8 @@ pub(crate) fn open_index_store(
 /// The last block of an index.
 enum IndexedTip {
     Empty,
+    /// The snapshot that the chain begins after.
+    Snapshot,
     /// Its number, its place, and the previous hash in its header.
     Block(u64, BlockEntry, Bytes),
     /// The index is damaged, or of other block files.
@@ -67,13 +72,17 @@ pub(crate) struct Recovery<'a> {
 
 impl Recovery<'_> {
     pub(crate) fn run(&self) -> Result<Recovered, LedgerError> {
-        if let Some(path) = self.files.snapshot_info() {
-            return Err(LedgerError::BootstrappedFromSnapshot {
+        let bootstrap = Bootstrap::read(self.files.folder())?;
+        let mut tip = self.indexed_tip(bootstrap.as_ref())?;
+        if let Some(bootstrap) = &bootstrap
+            && let IndexedTip::Empty | IndexedTip::Unusable(_) = tip
+        {
+            return Err(LedgerError::SnapshotIndexLost {
                 channel: self.channel.to_owned(),
-                path,
+                first: bootstrap.first_block(),
+                path: self.files.folder().to_owned(),
             });
         }
-        let mut tip = self.indexed_tip()?;
         if let IndexedTip::Unusable(reason) = &tip {
             tracing::warn!(
                 channel = self.channel,
@@ -84,30 +93,37 @@ impl Recovery<'_> {
             cleared.map_err(|error| self.failure(error))?;
             tip = IndexedTip::Empty;
         }
-        let Some(last) = self.files.last()? else {
-            return Ok(Recovered {
-                info: BlockchainInfo::default(),
-                end: (0, 0),
-            });
-        };
-        let mut info = BlockchainInfo::default();
-        let scanner = match tip {
-            IndexedTip::Block(number, entry, previous_hash) => {
-                info = chain_info(number, entry.header_hash, previous_hash);
-                Scanner::after(self.files, last, number, &entry)
-            }
-            _ => Scanner::from_start(self.files, last),
-        };
-        self.scan(scanner, info)
+        let mut info = bootstrap.as_ref().map(Bootstrap::info).unwrap_or_default();
+        let mut end = (0, 0);
+        if let Some(last) = self.files.last()? {
+            let scanner = match (tip, &bootstrap) {
+                (IndexedTip::Block(number, entry, previous_hash), _) => {
+                    let after = chain_info(number, entry.header_hash, previous_hash);
+                    info = continued(&info, after);
+                    Scanner::after(self.files, last, number, &entry)
+                }
+                (_, Some(bootstrap)) => Scanner::after_snapshot(self.files, last, bootstrap),
+                (_, None) => Scanner::from_start(self.files, last),
+            };
+            (info, end) = self.scan(scanner, info)?;
+        }
+        Ok(Recovered {
+            info,
+            end,
+            bootstrap,
+        })
     }
 
     /// The last block of the index, if the block files have it too.
-    fn indexed_tip(&self) -> Result<IndexedTip, LedgerError> {
+    fn indexed_tip(&self, bootstrap: Option<&Bootstrap>) -> Result<IndexedTip, LedgerError> {
         let number = match self.index.index().savepoint() {
             Ok(Some(number)) => number,
             Ok(None) => return Ok(IndexedTip::Empty),
             Err(error) => return self.unusable(error),
         };
+        if bootstrap.is_some_and(|bootstrap| bootstrap.last_block == number) {
+            return Ok(IndexedTip::Snapshot);
+        }
         let entry = match self.index.block(number) {
             Ok(Some(entry)) => entry,
             Ok(None) => return self.unusable(IndexError::Entry("blocks")),
@@ -140,7 +156,7 @@ impl Recovery<'_> {
         &self,
         mut scanner: Scanner<'_>,
         mut info: BlockchainInfo,
-    ) -> Result<Recovered, LedgerError> {
+    ) -> Result<(BlockchainInfo, (u32, u64)), LedgerError> {
         let mut progress = Progress::new(self, info.height, self.bytes_after(&scanner)?);
         let scanned = loop {
             let ScannedBlock {
@@ -157,7 +173,7 @@ impl Recovery<'_> {
             self.index.wait_for_room()?;
             self.index.add([BlockEntries::new(number, &block, entry)]);
             let previous_hash = block.header.unwrap_or_default().previous_hash;
-            info = chain_info(number, header_hash, previous_hash);
+            info = continued(&info, chain_info(number, header_hash, previous_hash));
         };
         // What was sound before a corrupt block stays indexed, so the next start finds it at once.
         self.index.wait_until_level()?;
@@ -174,7 +190,7 @@ impl Recovery<'_> {
                 "Cutting off the last block, which was not written completely"
             );
         }
-        Ok(Recovered { info, end })
+        Ok((info, end))
     }
 
     fn bytes_after(&self, scanner: &Scanner<'_>) -> Result<u64, LedgerError> {
@@ -276,6 +292,14 @@ pub(crate) fn chain_info(
         current_block_hash: Bytes::copy_from_slice(&header_hash),
         previous_block_hash,
         bootstrapping_snapshot_info: None,
+    }
+}
+
+/// What is told of a chain that has gone on: it begins where it began.
+pub(crate) fn continued(before: &BlockchainInfo, after: BlockchainInfo) -> BlockchainInfo {
+    BlockchainInfo {
+        bootstrapping_snapshot_info: before.bootstrapping_snapshot_info,
+        ..after
     }
 }
 

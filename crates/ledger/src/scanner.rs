@@ -12,6 +12,7 @@ use crate::LedgerError;
 use crate::block_files::{BlockFiles, check_block};
 use crate::block_format::{EnvelopeSpan, MAX_VARINT_LENGTH, read_prefix};
 use crate::block_index::{BlockEntry, Place};
+use crate::bootstrap::Bootstrap;
 
 const READ_AHEAD: usize = 256 << 10;
 
@@ -77,6 +78,15 @@ impl OpenFile {
 }
 
 impl<'a> Scanner<'a> {
+    /// Begins with a chain that begins after a snapshot.
+    pub(crate) fn after_snapshot(files: &'a BlockFiles, last: u32, bootstrap: &Bootstrap) -> Self {
+        Self {
+            number: bootstrap.first_block(),
+            previous: bootstrap.last_block_hash[..].try_into().ok(),
+            ..Self::from_start(files, last)
+        }
+    }
+
     /// Begins at block 0; `last` is the number of the last file.
     pub(crate) fn from_start(files: &'a BlockFiles, last: u32) -> Self {
         Self {

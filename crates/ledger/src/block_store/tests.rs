@@ -10,6 +10,7 @@ use crate::testing::{CrashingStore, FailingDisk, contents, open_block_store};
 mod crash;
 mod damage;
 mod indexing;
+mod snapshot;
 
 /// Where one chain is kept for a test, on disk but for the index.
 struct Place {
@@ -443,14 +444,4 @@ fn block_files_of_a_go_peer_are_ours_byte_for_byte() {
     let ours = Place::new();
     ours.filled(&blocks);
     assert_eq!(fs::read(ours.file(0)).unwrap(), fs::read(written).unwrap());
-}
-
-#[test]
-fn ledgers_joined_by_a_snapshot_are_refused() {
-    let place = Place::new();
-    fs::write(place.files().join("bootstrappingSnapshot.info"), b"").unwrap();
-    assert!(matches!(
-        place.open(),
-        Err(LedgerError::BootstrappedFromSnapshot { .. })
-    ));
 }

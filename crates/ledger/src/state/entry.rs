@@ -6,18 +6,36 @@ use selvedge_protos::kvrwset::Version;
 use super::{Namespace, StateError, VersionedValue};
 
 /// Between the name of a chaincode and that of its collection (Fabric: `privacyenabledstate`).
-const HASHED: &[u8] = b"$$h";
+const HASHED: &str = "$$h";
 
 /// Namespace, zero byte, key.
 pub(super) fn state_key(namespace: Namespace<'_>, key: &[u8]) -> Vec<u8> {
-    let mut name = namespace.chaincode.as_bytes().to_vec();
-    if let Some(collection) = namespace.collection {
-        name.extend_from_slice(HASHED);
-        name.extend_from_slice(collection.as_bytes());
+    match namespace.collection {
+        None => stored_key(namespace.chaincode, key),
+        Some(collection) => {
+            let name = [namespace.chaincode, HASHED, collection].concat();
+            stored_key(&name, key)
+        }
     }
-    name.push(0);
-    name.extend_from_slice(key);
-    name
+}
+
+/// As [`state_key`], of a namespace as it is stored.
+pub(super) fn stored_key(namespace: &str, key: &[u8]) -> Vec<u8> {
+    [namespace.as_bytes(), &[0], key].concat()
+}
+
+/// The chaincode and the collection of a namespace as it is stored; no collection if its keys are public.
+pub(crate) fn split_namespace(namespace: &str) -> (&str, Option<&str>) {
+    match namespace.split_once(HASHED) {
+        Some((chaincode, collection)) => (chaincode, Some(collection)),
+        None => (namespace, None),
+    }
+}
+
+/// Whether the keys of a namespace as it is stored are hashes of private ones.
+pub(crate) fn is_hashed_namespace(namespace: &[u8]) -> bool {
+    let mut windows = namespace.windows(HASHED.len());
+    windows.any(|window| window == HASHED.as_bytes())
 }
 
 pub(super) fn split_key(bytes: &Bytes) -> Result<(Bytes, Bytes), StateError> {

@@ -24,6 +24,7 @@
 //! namespace, lie under a hash, see [`LongKeys`]; they cost more when a range is gone through.
 
 mod entry;
+mod import;
 mod updates;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,8 @@ use crate::store::{
     Batch, Durability, FjallStore, LongKeys, MemoryStore, Store, StoreError, Table,
 };
 use entry::{Expiring, decode_value, encode_value, expiry_prefix, split_key, state_key};
+pub(crate) use entry::{is_hashed_namespace, split_namespace};
+pub(crate) use import::StateImport;
 pub use updates::{Change, StateUpdates};
 
 const FORMAT_KEY: &[u8] = b"format";
@@ -132,13 +135,14 @@ pub enum StateError {
 }
 
 /// The state of one channel. Reads run beside a commit; who needs all of a block or nothing reads when none
-/// runs.
+/// runs. Cheap to clone; all clones are one state.
+#[derive(Clone)]
 pub struct StateDatabase {
     store: Arc<dyn Store>,
     /// Chaincodes that have ever used metadata.
-    with_metadata: RwLock<BTreeSet<String>>,
+    with_metadata: Arc<RwLock<BTreeSet<String>>>,
     /// Why no more blocks are taken.
-    poison: OnceLock<String>,
+    poison: Arc<OnceLock<String>>,
 }
 
 impl StateDatabase {
@@ -179,8 +183,8 @@ impl StateDatabase {
         }
         Ok(Self {
             store,
-            with_metadata: RwLock::new(with_metadata),
-            poison: OnceLock::new(),
+            with_metadata: Arc::new(RwLock::new(with_metadata)),
+            poison: Arc::default(),
         })
     }
 
@@ -188,8 +192,8 @@ impl StateDatabase {
     pub(crate) fn snapshot(&self) -> Self {
         Self {
             store: self.store.snapshot(),
-            with_metadata: RwLock::new(self.with_metadata.read().clone()),
-            poison: OnceLock::new(),
+            with_metadata: Arc::new(RwLock::new(self.with_metadata.read().clone())),
+            poison: Arc::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, last_config_number};
 use selvedge_gossip::event::Arrival;
+use selvedge_ledger::snapshot::{ChannelSnapshots, SnapshotError};
 use selvedge_ledger::state::{StateDatabase, StateError};
 use selvedge_ledger::store::StoreError;
 use selvedge_ledger::{BlockStore, LedgerError};
@@ -99,6 +100,14 @@ pub enum ChannelError {
         /// What the configuration says.
         found: String,
     },
+    /// The folder of the snapshots or the requests for them cannot be used.
+    #[error("channel {channel}: snapshots: {source}")]
+    Snapshots {
+        /// The channel.
+        channel: String,
+        /// What is wrong.
+        source: SnapshotError,
+    },
     /// A block that must be there is not.
     #[error("channel {channel}: block {block} is not in the ledger")]
     Missing {
@@ -117,6 +126,7 @@ impl ChannelError {
             | Self::State { channel, .. }
             | Self::Commit { channel, .. }
             | Self::WrongChannel { channel, .. }
+            | Self::Snapshots { channel, .. }
             | Self::Missing { channel, .. } => channel,
         }
     }
@@ -140,7 +150,10 @@ impl ChannelError {
                 crate::commit::CommitError::State(error) => is_broken(error),
                 _ => false,
             },
-            Self::Ledger { .. } | Self::WrongChannel { .. } | Self::Missing { .. } => false,
+            Self::Ledger { .. }
+            | Self::WrongChannel { .. }
+            | Self::Snapshots { .. }
+            | Self::Missing { .. } => false,
         }
     }
 }
@@ -185,6 +198,7 @@ pub struct Channel {
     id: Arc<str>,
     ledger: BlockStore,
     state: Arc<LedgerState>,
+    snapshots: Arc<ChannelSnapshots>,
     committer: Mutex<Committer>,
     /// How many blocks are in the ledger with all that they change.
     committed: watch::Sender<u64>,
@@ -223,10 +237,13 @@ impl Channel {
     pub fn open(
         ledger: BlockStore,
         state: StateDatabase,
+        snapshots: ChannelSnapshots,
         options: CommitOptions,
     ) -> Result<Self, ChannelError> {
         let channel = ledger.channel().to_owned();
-        let committer = Committer::open(ledger.clone(), state, options);
+        let snapshots = Arc::new(snapshots);
+        let told = Some(snapshots.clone());
+        let committer = Committer::open_with(ledger.clone(), state, told, options);
         let committer = committer.map_err(|source| ChannelError::Commit {
             channel,
             source: Box::new(source),
@@ -238,11 +255,12 @@ impl Channel {
                 found: found.to_owned(),
             });
         }
-        let (since, _) = last_config_block(&ledger)?;
+        let since = committer.config_block();
         Ok(Self {
             id: ledger.channel().into(),
             committed: watch::Sender::new(ledger.height()),
             ledger,
+            snapshots,
             state: committer.state().clone(),
             rules: ArcSwap::from_pointee(Rules::new(committer.validator().clone(), since)),
             committer: Mutex::new(committer),
@@ -278,6 +296,11 @@ impl Channel {
     /// Its state, as of the last block.
     pub fn state(&self) -> &Arc<LedgerState> {
         &self.state
+    }
+
+    /// Its snapshots. Waits for the disk.
+    pub fn snapshots(&self) -> &ChannelSnapshots {
+        &self.snapshots
     }
 
     /// Who writes. Locked while a block is validated and written, so never wait for it on an asynchronous

@@ -186,7 +186,7 @@ impl Channels {
             channel: id.clone(),
             source,
         };
-        if ledger.header(0).map_err(of_channel)?.is_none() {
+        if ledger.first_block() > 0 {
             return Err(failure);
         }
         tracing::warn!(target: "kvledger", "[{id}] Building the state anew: {failure}");
@@ -204,7 +204,12 @@ impl Channels {
             channel: channel.to_owned(),
             source,
         })?;
-        Channel::open(ledger.clone(), state, options.of(channel))
+        let snapshots = ledgers.open_snapshots(ledger, &state);
+        let snapshots = snapshots.map_err(|source| ChannelError::Snapshots {
+            channel: channel.to_owned(),
+            source,
+        })?;
+        Channel::open(ledger.clone(), state, snapshots, options.of(channel))
     }
 
     fn register(&self, channel: Channel) -> Result<(), JoinError> {

@@ -55,6 +55,18 @@ pub enum CommitError {
         /// The height of the block files.
         height: u64,
     },
+    /// The state lacks what came with a snapshot.
+    #[error(
+        "channel {channel} was joined by a snapshot and begins with block {first}, and the state does not \
+         have what came before: remove the channel's folder in ledgersData/chains/chains and join the \
+         channel again by a snapshot"
+    )]
+    StateLost {
+        /// The channel.
+        channel: String,
+        /// The first block that it has.
+        first: u64,
+    },
     /// An earlier block is in the block files and its changes are not in the state, so nothing can be
     /// validated.
     #[error("channel {channel}: the state has failed at an earlier block: open the ledger again")]

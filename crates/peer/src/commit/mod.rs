@@ -15,6 +15,7 @@
 pub(crate) mod block;
 mod changes;
 mod error;
+mod position;
 mod recovery;
 pub mod replay;
 mod state;
@@ -23,19 +24,21 @@ pub mod verify;
 use std::sync::Arc;
 use std::time::Instant;
 
-use selvedge_channel::{ChannelConfig, ConfigError, last_config_number};
+use selvedge_channel::{ChannelConfig, ConfigError};
 use selvedge_ledger::BlockStore;
+use selvedge_ledger::snapshot::ChannelSnapshots;
 use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
 use selvedge_protos::Message;
-use selvedge_protos::block::{header_hash, metadata};
-use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
+use selvedge_protos::block::header_hash;
+use selvedge_protos::common::{Block, ConfigEnvelope};
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::mvcc;
 use selvedge_validation::{Options, PreparedBlock, TransactionKind, TxVerdict, Validator};
 
 pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
 pub use error::CommitError;
+use position::Position;
 pub use recovery::LevelProgress;
 pub use state::LedgerState;
 
@@ -99,27 +102,37 @@ pub struct Committer {
     is_behind: bool,
     validator: Arc<Validator>,
     options: CommitOptions,
+    config_block: u64,
+    snapshots: Option<Arc<ChannelSnapshots>>,
 }
 
 impl Committer {
     /// Takes over a ledger that has its first block at least, and brings the state level with the
-    /// block files. Costs a pass over the blocks that the state lacks.
+    /// block files. Costs a pass over the blocks that the state lacks. Makes no snapshots.
     pub fn open(
         blocks: BlockStore,
         state: StateDatabase,
         options: impl Into<CommitOptions>,
     ) -> Result<Self, CommitError> {
+        Self::open_with(blocks, state, None, options)
+    }
+
+    /// As [`Self::open`]; `snapshots` is told of every block that is in the state.
+    pub fn open_with(
+        blocks: BlockStore,
+        state: StateDatabase,
+        snapshots: Option<Arc<ChannelSnapshots>>,
+        options: impl Into<CommitOptions>,
+    ) -> Result<Self, CommitError> {
         let options = options.into();
-        let newest = blocks.height().saturating_sub(1);
-        let tip = read(&blocks, newest)?;
-        let config = match newest {
-            0 => 0,
-            _ => last_config_number(&tip).map_err(unusable(newest))?,
-        };
-        let config =
-            ChannelConfig::from_block(&read(&blocks, config)?).map_err(unusable(config))?;
+        let Position {
+            config,
+            config_block,
+            commit_hash,
+        } = Position::find(&blocks, &state)?;
         let mut committer = Self {
-            commit_hash: stored_commit_hash(&blocks, &tip)?,
+            commit_hash,
+            config_block,
             blocks,
             state: Arc::new(LedgerState::new(state)),
             is_behind: false,
@@ -128,9 +141,21 @@ impl Committer {
                 options.validation.clone(),
             )?),
             options,
+            snapshots,
         };
         committer.bring_level()?;
         Ok(committer)
+    }
+
+    /// The block of the configuration that was in force when the ledger was opened; 0 if it came with the
+    /// snapshot that the channel was joined by.
+    pub fn config_block(&self) -> u64 {
+        self.config_block
+    }
+
+    /// The channel's snapshots, if they are made.
+    pub fn snapshots(&self) -> Option<&Arc<ChannelSnapshots>> {
+        self.snapshots.as_ref()
     }
 
     /// Gives verdicts by the configuration in force.
@@ -236,6 +261,7 @@ impl Committer {
             .database()
             .commit(&updates, Durability::Process)?;
         self.is_behind = false;
+        self.tell_snapshots(number);
         times.blocks = appended.saturating_duration_since(started);
         times.state = appended.elapsed();
         self.commit_hash = commit_hash;
@@ -251,6 +277,12 @@ impl Committer {
             transactions,
             times,
         })
+    }
+
+    fn tell_snapshots(&self, number: u64) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.committed(number);
+        }
     }
 
     /// The validator for the blocks after a new configuration, if the block brings one.
@@ -297,19 +329,5 @@ fn read(blocks: &BlockStore, number: u64) -> Result<Block, CommitError> {
         channel: blocks.channel().to_owned(),
         block: number,
         reason: "it is not there",
-    })
-}
-
-/// The commit hash in a block's metadata; `None` if it has none, as the first block of a channel.
-fn stored_commit_hash(blocks: &BlockStore, block: &Block) -> Result<Option<[u8; 32]>, CommitError> {
-    let value = metadata(block, BlockMetadataIndex::CommitHash).map(|metadata| metadata.value);
-    let hash = value.ok().and_then(|value| match value.len() {
-        0 => Some(None),
-        _ => <[u8; 32]>::try_from(&value[..]).ok().map(Some),
-    });
-    hash.ok_or_else(|| CommitError::Block {
-        channel: blocks.channel().to_owned(),
-        block: block.header.as_ref().map_or(0, |header| header.number),
-        reason: "its commit hash does not parse",
     })
 }

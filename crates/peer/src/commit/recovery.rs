@@ -48,6 +48,7 @@ impl Committer {
             self.state
                 .database()
                 .commit(&updates, Durability::Process)?;
+            self.tell_snapshots(number);
             self.tell_progress("state", number, height);
         }
         Ok(())

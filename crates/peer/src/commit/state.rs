@@ -94,6 +94,6 @@ pub(super) struct LedgerIds<'a>(pub &'a BlockStore);
 
 impl TransactionIds for LedgerIds<'_> {
     fn contains(&self, txid: &str) -> Result<bool, SourceError> {
-        Ok(self.0.transaction_status(txid)?.is_some())
+        Ok(self.0.has_transaction(txid)?)
     }
 }

@@ -226,6 +226,10 @@ async fn identify(
 fn read_blocks(ledger: &selvedge_ledger::BlockStore, start: u64, end: u64) -> Vec<Bytes> {
     let mut blocks = Vec::new();
     let mut bytes = 0_usize;
+    // It may have been joined by a snapshot; those before are asked for in vain.
+    if start < ledger.first_block() {
+        return blocks;
+    }
     for number in start..=end {
         match ledger.block_bytes(number) {
             Ok(Some(block)) if blocks.is_empty() || bytes + block.len() <= READ_BYTES => {

@@ -203,6 +203,7 @@ impl Starter {
     async fn open_ledgers(&self) -> Result<LedgerManager, StartError> {
         let path = self.config.file_system_path.clone();
         let options = selvedge_ledger::Options {
+            snapshots: Some(self.config.ledger.snapshots_root_dir.clone()),
             rebuild_observer: Some(Arc::new(|progress| {
                 let done = progress.bytes.saturating_mul(100) / progress.total_bytes.max(1);
                 tracing::info!(

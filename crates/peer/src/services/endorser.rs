@@ -178,9 +178,9 @@ impl Inner {
         let id = &proposal.channel_header.tx_id;
         let known = channel
             .ledger()
-            .transaction_status(id)
+            .has_transaction(id)
             .map_err(|error| error.to_string())?;
-        if known.is_some() {
+        if known {
             if is_known(&proposal.chaincode) {
                 let endorser = self.metrics.endorser();
                 endorser.duplicate_transaction(channel.id(), &proposal.chaincode);

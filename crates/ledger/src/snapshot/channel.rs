@@ -1,0 +1,307 @@
+//! The snapshots of one channel: requests, and the thread that makes what they ask for.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::export::Export;
+use super::folders::SnapshotFolders;
+use super::requests::Requests;
+use super::{SnapshotError, file::FileHash};
+use crate::BlockStore;
+use crate::state::StateDatabase;
+
+/// Takes requests for snapshots of one channel and makes them when their block is committed, one after
+/// the other, on a thread of its own. Dropping it ends the thread; a snapshot that is being made then is
+/// made at the next start, if the state has not gone on.
+///
+/// A snapshot is of what the database holds between two blocks. So whoever commits says so after each
+/// block ([`Self::committed`]), and it takes no longer than marking the place; blocks are committed
+/// while the files are written.
+pub struct ChannelSnapshots {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folders: SnapshotFolders,
+    blocks: BlockStore,
+    state: StateDatabase,
+    book: Mutex<Book>,
+    /// No request is for an earlier block. Lowered before the state is looked at, so that either this look
+    /// finds a block committed or whoever commits it finds the request.
+    first: AtomicU64,
+    stopped: AtomicBool,
+}
+
+struct Book {
+    requests: Requests,
+    /// Requests whose block is committed; the first one is being made.
+    jobs: VecDeque<Job>,
+    worker: Option<JoinHandle<()>>,
+    is_working: bool,
+}
+
+#[derive(Clone)]
+struct Job {
+    block: u64,
+    /// As of the block.
+    state: StateDatabase,
+}
+
+impl ChannelSnapshots {
+    /// `requests` is the file with the requests. What was asked for and is not there yet is made, as far as
+    /// the state allows.
+    pub fn open(
+        folders: SnapshotFolders,
+        requests: PathBuf,
+        blocks: BlockStore,
+        state: StateDatabase,
+    ) -> Result<Self, SnapshotError> {
+        let requests = Requests::open(requests)?;
+        let inner = Arc::new(Inner {
+            folders,
+            blocks,
+            state,
+            book: Mutex::new(Book {
+                requests,
+                jobs: VecDeque::new(),
+                worker: None,
+                is_working: false,
+            }),
+            first: AtomicU64::new(u64::MAX),
+            stopped: AtomicBool::new(false),
+        });
+        inner.resume()?;
+        Ok(Self { inner })
+    }
+
+    /// Asks for a snapshot as of a block, 0 for the last one committed. Returns the number of the block when
+    /// the request is safe on disk (Fabric: `SubmitSnapshotRequest`).
+    pub fn submit(&self, block: u64) -> Result<u64, SnapshotError> {
+        let inner = &self.inner;
+        let mut book = inner.book.lock();
+        inner.first.fetch_min(block, Ordering::SeqCst);
+        let submitted = inner.submit(&mut book, block);
+        inner.tell_first(&book);
+        submitted
+    }
+
+    /// Withdraws a request (Fabric: `CancelSnapshotRequest`).
+    pub fn cancel(&self, block: u64) -> Result<(), SnapshotError> {
+        let inner = &self.inner;
+        let mut book = inner.book.lock();
+        if book.jobs.iter().any(|job| job.block == block) {
+            return Err(SnapshotError::UnderProcessing);
+        }
+        book.requests.remove(block)?;
+        inner.tell_first(&book);
+        tracing::info!(
+            target: "kvledger", channelID = inner.blocks.channel(), blockNumber = block,
+            "Deleted pending request for snapshot"
+        );
+        Ok(())
+    }
+
+    /// The blocks of all requests that wait or are being made, in ascending order.
+    pub fn pending(&self) -> Vec<u64> {
+        self.inner.book.lock().requests.all()
+    }
+
+    /// To be called when a block is in the state, before the next one is.
+    pub fn committed(&self, block: u64) {
+        let inner = &self.inner;
+        if block < inner.first.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut book = inner.book.lock();
+        let is_new = !book.jobs.iter().any(|job| job.block == block);
+        if is_new && book.requests.contains(block) {
+            match inner.state_now() {
+                Ok((Some(savepoint), state)) if savepoint == block => {
+                    inner.make(&mut book, Job { block, state });
+                }
+                Ok(_) => inner.give_up(&mut book, block, "the state is not at this block"),
+                Err(error) => inner.give_up(&mut book, block, &error.to_string()),
+            }
+            inner.tell_first(&book);
+        }
+    }
+}
+
+impl Drop for ChannelSnapshots {
+    fn drop(&mut self) {
+        self.inner.stopped.store(true, Ordering::SeqCst);
+        let worker = self.inner.book.lock().worker.take();
+        if let Some(worker) = worker {
+            // Its panic has been told by the runtime.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Inner {
+    /// The state as it is, with its last block.
+    fn state_now(&self) -> Result<(Option<u64>, StateDatabase), SnapshotError> {
+        let state = self.state.snapshot();
+        Ok((state.savepoint()?, state))
+    }
+
+    fn submit(self: &Arc<Self>, book: &mut Book, block: u64) -> Result<u64, SnapshotError> {
+        let channel = self.blocks.channel();
+        let (savepoint, state) = self.state_now()?;
+        let last = savepoint.ok_or_else(|| SnapshotError::Block {
+            channel: channel.to_owned(),
+            block: 0,
+            reason: "it is not committed",
+        })?;
+        let block = if block == 0 { last } else { block };
+        if block < last {
+            return Err(SnapshotError::Past {
+                requested: block,
+                last,
+            });
+        }
+        if block == last && self.folders.has(channel, block)? {
+            return Err(SnapshotError::Exists(block));
+        }
+        book.requests.add(block)?;
+        tracing::info!(
+            target: "kvledger", channelID = channel, blockNumber = block,
+            "Added new request for snapshot"
+        );
+        if block == last {
+            self.make(book, Job { block, state });
+        }
+        Ok(block)
+    }
+
+    /// What is to be done with the requests at the start.
+    fn resume(self: &Arc<Self>) -> Result<(), SnapshotError> {
+        let mut book = self.book.lock();
+        let (savepoint, state) = self.state_now()?;
+        let last = savepoint.unwrap_or(0);
+        for block in book.requests.all() {
+            if block > last || savepoint.is_none() {
+                break;
+            }
+            if self.folders.has(self.blocks.channel(), block)? {
+                book.requests.remove(block)?;
+            } else if block == last {
+                let state = state.clone();
+                self.make(&mut book, Job { block, state });
+            } else {
+                let reason = "the peer ended while it was made, and the state has gone on";
+                self.give_up(&mut book, block, reason);
+            }
+        }
+        self.tell_first(&book);
+        Ok(())
+    }
+
+    fn tell_first(&self, book: &Book) {
+        let first = book.requests.all().first().copied();
+        self.first
+            .store(first.unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    fn give_up(&self, book: &mut Book, block: u64, reason: &str) {
+        tracing::error!(
+            target: "kvledger", channelID = self.blocks.channel(), blockNumber = block,
+            "Failed to generate snapshot: {reason}; the request is dropped: submit one for a later block"
+        );
+        self.remove(book, block);
+    }
+
+    fn remove(&self, book: &mut Book, block: u64) {
+        if let Err(error) = book.requests.remove(block) {
+            tracing::error!(
+                target: "kvledger", channelID = self.blocks.channel(), blockNumber = block,
+                "Failed to delete snapshot request: {error}"
+            );
+        }
+    }
+
+    fn make(self: &Arc<Self>, book: &mut Book, job: Job) {
+        book.jobs.push_back(job);
+        if book.is_working {
+            return;
+        }
+        if let Some(done) = book.worker.take() {
+            let _ = done.join();
+        }
+        let inner = Arc::clone(self);
+        let worker = std::thread::Builder::new().name("snapshot".into());
+        match worker.spawn(move || inner.work()) {
+            Ok(worker) => {
+                book.worker = Some(worker);
+                book.is_working = true;
+            }
+            Err(error) => {
+                let block = book.jobs.pop_back().map_or(0, |job| job.block);
+                self.give_up(book, block, &format!("no thread: {error}"));
+            }
+        }
+    }
+
+    /// Makes one snapshot after the other until there is nothing to make.
+    fn work(self: Arc<Self>) {
+        loop {
+            let mut book = self.book.lock();
+            let stopped = self.stopped.load(Ordering::SeqCst);
+            let Some(job) = book.jobs.front().filter(|_| !stopped).cloned() else {
+                book.is_working = false;
+                return;
+            };
+            drop(book);
+            let made = self.generate(&job);
+            let mut book = self.book.lock();
+            book.jobs.pop_front();
+            match made {
+                // It is made at the next start.
+                Err(SnapshotError::Stopped) => {}
+                Err(error) => self.give_up(&mut book, job.block, &error.to_string()),
+                Ok(_) => self.remove(&mut book, job.block),
+            }
+            self.tell_first(&book);
+        }
+    }
+
+    fn generate(&self, job: &Job) -> Result<FileHash, SnapshotError> {
+        let (channel, block) = (self.blocks.channel(), job.block);
+        tracing::info!(
+            target: "kvledger", channelID = channel, lastCommittedBlockNumber = block,
+            "Generating snapshot"
+        );
+        let started = Instant::now();
+        let folder = self.folders.begin(channel, block)?;
+        let export = Export {
+            blocks: &self.blocks,
+            state: &job.state,
+            block,
+            stop: &|| self.stopped.load(Ordering::SeqCst),
+        };
+        let hash = export.write(folder.path())?;
+        folder.finish()?;
+        tracing::info!(
+            target: "kvledger", channelID = channel, lastCommittedBlockNumber = block,
+            hash = hex::encode(hash), elapsed = ?started.elapsed(),
+            "Generated snapshot"
+        );
+        Ok(hash)
+    }
+}
+
+impl std::fmt::Debug for ChannelSnapshots {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ChannelSnapshots")
+            .field("channel", &self.inner.blocks.channel())
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! Where a ledger stands when it is opened: the configuration in force and the commit hash.
+
+use selvedge_channel::{ChannelConfig, last_config_number};
+use selvedge_ledger::BlockStore;
+use selvedge_ledger::state::{Namespace, StateDatabase};
+use selvedge_protos::Message;
+use selvedge_protos::block::metadata;
+use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
+
+use super::{CommitError, read, unusable};
+
+/// Where every config transaction leaves its configuration, under the empty namespace (Fabric:
+/// `peer.ConfigTxProcessor`).
+const CONFIG_KEY: &[u8] = b"CHANNEL_CONFIG_ENV_BYTES";
+
+/// What the next block continues.
+pub(super) struct Position {
+    pub config: ChannelConfig,
+    /// The block of the configuration; 0 if it is before the first one that there is.
+    pub config_block: u64,
+    pub commit_hash: Option<[u8; 32]>,
+}
+
+impl Position {
+    /// As of the last block in the block files. A channel that was joined by a snapshot may have no block
+    /// yet, nor one with its configuration; that is in the state then.
+    pub(super) fn find(blocks: &BlockStore, state: &StateDatabase) -> Result<Self, CommitError> {
+        let (first, height) = (blocks.first_block(), blocks.height());
+        let newest = height.saturating_sub(1);
+        let savepoint = state.savepoint()?;
+        if savepoint.is_none_or(|savepoint| savepoint.saturating_add(1) < first) && first > 0 {
+            return Err(CommitError::StateLost {
+                channel: blocks.channel().to_owned(),
+                first,
+            });
+        }
+        if first > newest {
+            return Ok(Self {
+                config: config_in_state(blocks.channel(), state, newest)?,
+                config_block: 0,
+                commit_hash: blocks.snapshot_commit_hash(),
+            });
+        }
+        let tip = read(blocks, newest)?;
+        let commit_hash = stored_commit_hash(blocks, &tip)?;
+        let config_block = match newest {
+            0 => 0,
+            _ => last_config_number(&tip).map_err(unusable(newest))?,
+        };
+        let (config, config_block) = if config_block < first {
+            (config_in_state(blocks.channel(), state, newest)?, 0)
+        } else {
+            let block = read(blocks, config_block)?;
+            let config = ChannelConfig::from_block(&block).map_err(unusable(config_block))?;
+            (config, config_block)
+        };
+        Ok(Self {
+            config,
+            config_block,
+            commit_hash,
+        })
+    }
+}
+
+/// The configuration in the state.
+fn config_in_state(
+    channel: &str,
+    state: &StateDatabase,
+    block: u64,
+) -> Result<ChannelConfig, CommitError> {
+    let found = state.get(Namespace::public(""), CONFIG_KEY)?;
+    let config = found.and_then(|found| ConfigEnvelope::decode(found.value).ok()?.config);
+    let config = config.ok_or_else(|| CommitError::Block {
+        channel: channel.to_owned(),
+        block,
+        reason: "the state after it holds no configuration",
+    })?;
+    ChannelConfig::from_config(channel, config).map_err(unusable(block))
+}
+
+/// The commit hash in a block's metadata; `None` if it has none, as the first block of a channel.
+fn stored_commit_hash(blocks: &BlockStore, block: &Block) -> Result<Option<[u8; 32]>, CommitError> {
+    let value = metadata(block, BlockMetadataIndex::CommitHash).map(|metadata| metadata.value);
+    let hash = value.ok().and_then(|value| match value.len() {
+        0 => Some(None),
+        _ => <[u8; 32]>::try_from(&value[..]).ok().map(Some),
+    });
+    hash.ok_or_else(|| CommitError::Block {
+        channel: blocks.channel().to_owned(),
+        block: block.header.as_ref().map_or(0, |header| header.number),
+        reason: "its commit hash does not parse",
+    })
+}

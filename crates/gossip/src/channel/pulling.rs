@@ -4,6 +4,7 @@
 //! the channel; exchanges between the rounds are started by `gap`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 
@@ -61,7 +62,7 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) -> Result<(), DropReason> {
         self.responder.on_hello(from, nonce, c.now())?;
-        let digests: Vec<Bytes> = self.blocks.numbers().map(digest).collect();
+        let digests = digests(self.blocks.numbers());
         if !digests.is_empty() {
             self.send_step(from, nonce, PullStep::Digest(digests), c);
         }
@@ -185,8 +186,8 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) {
         for request in requests {
-            let digests = request.items.into_iter().map(digest).collect();
-            self.send_step(request.to, request.nonce, PullStep::Request(digests), c);
+            let step = PullStep::Request(digests(request.items));
+            self.send_step(request.to, request.nonce, step, c);
         }
     }
 
@@ -202,8 +203,18 @@ impl<B: Payload> Channel<B> {
     }
 }
 
-pub(super) fn digest(number: u64) -> Bytes {
-    number.to_string().into()
+/// Block numbers as decimal text, all in one piece of memory.
+pub(super) fn digests(numbers: impl IntoIterator<Item = u64>) -> Vec<Bytes> {
+    let (mut text, mut ends) = (String::new(), Vec::with_capacity(16));
+    for number in numbers {
+        // A string takes everything.
+        let _ = write!(text, "{number}");
+        ends.push(text.len());
+    }
+    let text = Bytes::from(text);
+    let mut start = 0;
+    let mut cut = |end| text.slice(std::mem::replace(&mut start, end)..end);
+    ends.into_iter().map(&mut cut).collect()
 }
 
 /// The numbers in a digest or request, within bounds; what is no number is counted.

@@ -45,14 +45,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::pulling::digest;
+use selvedge_protos::gossip::GossipMessage;
+
+use super::pulling::digests;
 use super::{Channel, ChannelContext};
 use crate::config::Rules;
 use crate::counters::DropReason;
 use crate::event::{Action, FrameKind, Payload};
 use crate::membership::Member;
-use crate::message::PullStep;
+use crate::message::{Envelope, PullKind, PullStep};
 use crate::ordered_buffer::Demand;
+use crate::pull::encode;
 use crate::types::PkiId;
 
 /// The nonce of announcements and of what is asked for on them. No hello has it.
@@ -335,9 +338,21 @@ impl<B: Payload> Channel<B> {
         let beside = c.view.beside(&me.pki_id(), wants);
         let chosen = drawn.into_iter().chain(beside.into_iter().flatten());
         let chosen: BTreeSet<PkiId> = chosen.map(Member::pki_id).collect();
-        for peer in chosen {
-            self.announce(peer, number, c);
+        if chosen.is_empty() {
+            return;
         }
+        let (message, kind) = self.announcement(number);
+        let frame = Envelope::unsigned(&message).frame().clone();
+        for peer in chosen {
+            let to = c.peer(peer);
+            let frame = frame.clone();
+            (c.out)(Action::Send { to, frame, kind });
+        }
+    }
+
+    fn announcement(&self, number: u64) -> (GossipMessage, FrameKind) {
+        let step = PullStep::Digest(digests([number]));
+        encode(&PullKind::Blocks(self.id.clone()), NONCE, step)
     }
 
     fn send_block(&self, to: PkiId, number: u64, c: &mut ChannelContext<'_, '_, B>) {
@@ -353,7 +368,8 @@ impl<B: Payload> Channel<B> {
 
     /// Tells a peer that we have a block.
     pub(super) fn announce(&self, to: PkiId, number: u64, c: &mut ChannelContext<'_, '_, B>) {
-        self.send_step(to, NONCE, PullStep::Digest(vec![digest(number)]), c);
+        let (message, kind) = self.announcement(number);
+        c.send(to, &message, kind);
     }
 
     /// A peer pushed a block that came another way before: it is to push no more.
@@ -427,8 +443,8 @@ impl<B: Payload> Channel<B> {
             self.backoff.failed(silent, now);
         }
         for (peer, numbers) in asks.ask {
-            let digests = numbers.into_iter().map(digest).collect();
-            self.send_step(peer, NONCE, PullStep::Request(digests), c);
+            let step = PullStep::Request(digests(numbers));
+            self.send_step(peer, NONCE, step, c);
         }
     }
 }

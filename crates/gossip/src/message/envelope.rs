@@ -6,6 +6,11 @@ use selvedge_protos::{DecodeError, Message as _};
 
 use crate::crypto::{SignError, Signer};
 
+/// The key of an envelope's payload: field 1, with a length.
+const PAYLOAD_KEY: u8 = 0x0a;
+/// Most bytes of a length in Protocol Buffers.
+const MAX_LENGTH_PREFIX: usize = 10;
+
 /// An encoded `gossip.Envelope` and its parts, which share its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -38,7 +43,19 @@ impl Envelope {
 
     /// Wraps a message between two peers, which is not signed: the stream authenticates it.
     pub fn unsigned(message: &GossipMessage) -> Self {
-        Self::from_parts(message.encode_to_vec().into(), Bytes::new(), None)
+        // Encoded once, into its place in the frame; a block is large.
+        let length = message.encoded_len();
+        let mut frame = Vec::with_capacity(length + 1 + MAX_LENGTH_PREFIX);
+        frame.push(PAYLOAD_KEY);
+        // A vector has room for all.
+        let _ = message.encode_length_delimited(&mut frame);
+        let start = frame.len() - length;
+        let frame = Bytes::from(frame);
+        let proto = gossip::Envelope {
+            payload: frame.slice(start..),
+            ..gossip::Envelope::default()
+        };
+        Self { frame, proto }
     }
 
     /// The same with the internal endpoint attached as a signed secret.
@@ -79,13 +96,11 @@ impl Envelope {
         signature: Bytes,
         secret_envelope: Option<SecretEnvelope>,
     ) -> Self {
-        let proto = gossip::Envelope {
+        Self::detached(&gossip::Envelope {
             payload,
             signature,
             secret_envelope,
-        };
-        let frame = proto.encode_to_vec().into();
-        Self { frame, proto }
+        })
     }
 
     /// The bytes to put on a stream.
@@ -111,5 +126,26 @@ impl Envelope {
     /// Whether a secret is attached.
     pub fn has_secret(&self) -> bool {
         self.proto.secret_envelope.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Trusting, recorded};
+
+    #[test]
+    fn frames_are_what_protocol_buffers_make_of_the_parts() {
+        for message in recorded().chain([GossipMessage::default()]) {
+            let unsigned = Envelope::unsigned(&message);
+            let signed = Envelope::signed(&message, &Trusting).unwrap();
+            let secret = signed.clone().with_secret("peer0:7051", &Trusting).unwrap();
+            for envelope in [&unsigned, &signed, &secret] {
+                assert_eq!(*envelope.payload(), message.encode_to_vec());
+                let read = Envelope::from_frame(envelope.frame().clone()).unwrap();
+                assert_eq!(read, *envelope);
+            }
+            assert_eq!(secret.without_secret(), signed);
+        }
     }
 }

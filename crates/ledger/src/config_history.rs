@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::state::{StateDatabase, StateError, StateUpdates};
-use crate::store::{Batch, Durability, MAX_KEY_LENGTH, Store, Table};
+use crate::store::{Batch, Durability, Store, Table};
 
 /// Of the key and of the namespace in it, followed by a zero byte (Fabric keeps the name of the legacy
 /// lifecycle's namespace).
@@ -75,9 +75,6 @@ impl ConfigHistory {
             return Ok(None);
         };
         let from = row_key(chaincode, newest);
-        if from.len() > MAX_KEY_LENGTH {
-            return Ok(None);
-        }
         let mut end = row_key(chaincode, 0);
         end.push(0);
         let mut rows = self.store.range(Table::ConfigHistory, &from, Some(&end));

@@ -20,6 +20,7 @@
 //!   selvedge/channels/CHANNEL/    all that is made from the channel's blocks
 //!     index/                      the block index (fjall)
 //!     state/                      the state database (fjall)
+//!   selvedge/private/CHANNEL/     private data in clear text (fjall), which no rebuild removes
 //!   selvedge/joining/             channels that are being made
 //!   selvedge/rebuilding/          chains that are validated anew, and `replacements` when they are complete
 //! ```
@@ -36,6 +37,7 @@
 //! - [`history`], [`config_history`]: who wrote a key, and which collections a chaincode had; beside the
 //!   state and level with it.
 //! - [`view`]: all three as of one block.
+//! - [`missing_data`]: which private data is not there; [`private_data`]: the place of what is.
 //! - [`store`]: the ordered key-value store under index and state, on disk and in memory.
 //!
 //! # When things go wrong
@@ -76,8 +78,10 @@ mod error;
 pub mod history;
 mod inspection;
 mod manager;
+pub mod missing_data;
 #[cfg(test)]
 mod power_cut;
+pub mod private_data;
 mod recent_blocks;
 mod recovery;
 mod replacement;

@@ -20,6 +20,7 @@ use crate::bootstrap::Bootstrap;
 use crate::channel_id::validate_channel_id;
 use crate::disk::{Disk, SystemDisk};
 use crate::inspection::Inspection;
+use crate::private_data::{PrivateDataError, PrivateDataStore};
 use crate::snapshot::{ChannelSnapshots, Import, SnapshotError, SnapshotFolders, SnapshotMetadata};
 use crate::state::{StateDatabase, StateError};
 use crate::store::{FjallStore, MemoryStore};
@@ -94,6 +95,10 @@ impl Layout {
 
     fn state(&self, channel: &str) -> PathBuf {
         self.derived(channel).join(STATE)
+    }
+
+    fn private_data(&self, channel: &str) -> PathBuf {
+        self.own().join("private").join(channel)
     }
 
     fn joining(&self) -> PathBuf {
@@ -315,6 +320,11 @@ impl LedgerManager {
             self.remove(&folder)?;
         }
         Ok(())
+    }
+
+    /// Opens the private data of a channel, which is empty if there is none. It can be open once.
+    pub fn open_private_data(&self, channel: &str) -> Result<PrivateDataStore, PrivateDataError> {
+        PrivateDataStore::open(&self.layout.private_data(channel))
     }
 
     /// Looks at the ledger of a channel as it lies on disk. Nobody may have it open meanwhile.

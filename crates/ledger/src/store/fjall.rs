@@ -66,6 +66,8 @@ impl FjallStore {
             expiry,
             config_history,
             history,
+            missing_data,
+            private_data,
         ] = Table::ALL;
         let tables = Tables([
             table(meta)?,
@@ -76,6 +78,8 @@ impl FjallStore {
             table(expiry)?,
             table(config_history)?,
             table(history)?,
+            table(missing_data)?,
+            table(private_data)?,
         ]);
         Ok(Self { database, tables })
     }
@@ -96,6 +100,8 @@ impl Tables {
             expiry,
             config_history,
             history,
+            missing_data,
+            private_data,
         ] = &self.0;
         match table {
             Table::Meta => meta,
@@ -106,6 +112,8 @@ impl Tables {
             Table::Expiry => expiry,
             Table::ConfigHistory => config_history,
             Table::History => history,
+            Table::MissingData => missing_data,
+            Table::PrivateData => private_data,
         }
     }
 }

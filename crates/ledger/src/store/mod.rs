@@ -34,11 +34,15 @@ pub enum Table {
     ConfigHistory,
     /// Key, block and transaction of each write; see [`crate::history`].
     History,
+    /// Which private data is not there; see [`crate::missing_data`].
+    MissingData,
+    /// Private data in clear text; see [`crate::private_data`].
+    PrivateData,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Blocks,
         Self::Hashes,
@@ -47,6 +51,8 @@ impl Table {
         Self::Expiry,
         Self::ConfigHistory,
         Self::History,
+        Self::MissingData,
+        Self::PrivateData,
     ];
 
     /// The name of the table on disk.
@@ -60,6 +66,8 @@ impl Table {
             Self::Expiry => "expiry",
             Self::ConfigHistory => "config_history",
             Self::History => "history",
+            Self::MissingData => "missing_data",
+            Self::PrivateData => "private_data",
         }
     }
 }

@@ -7,15 +7,16 @@ use crate::der::{self, Reader, tag, trim_zeros};
 use crate::error::SignatureError;
 use crate::key::SignatureAlgorithm;
 
-/// The curves that are supported. Go's bccsp takes P-224 too, which aws-lc does not offer and
-/// nobody is known to use.
+/// The curves that Go's bccsp takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Curve {
+    P224,
     P256,
     P384,
     P521,
 }
 
+const P224_ORDER: [u8; 28] = digits(b"ffffffffffffffffffffffffffff16a2e0b8f03e13dd29455c5c2a3d");
 const P256_ORDER: [u8; 32] =
     digits(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
 const P384_ORDER: [u8; 48] = digits(
@@ -26,6 +27,7 @@ const P521_ORDER: [u8; 66] = digits(
     b"01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa\
       51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409",
 );
+const P224_HALF_ORDER: [u8; 28] = half(P224_ORDER);
 const P256_HALF_ORDER: [u8; 32] = half(P256_ORDER);
 const P384_HALF_ORDER: [u8; 48] = half(P384_ORDER);
 const P521_HALF_ORDER: [u8; 66] = half(P521_ORDER);
@@ -34,6 +36,7 @@ impl Curve {
     /// The order of the group, big-endian.
     fn order(self) -> &'static [u8] {
         match self {
+            Self::P224 => &P224_ORDER,
             Self::P256 => &P256_ORDER,
             Self::P384 => &P384_ORDER,
             Self::P521 => &P521_ORDER,
@@ -42,18 +45,21 @@ impl Curve {
 
     fn half_order(self) -> &'static [u8] {
         match self {
+            Self::P224 => &P224_HALF_ORDER,
             Self::P256 => &P256_HALF_ORDER,
             Self::P384 => &P384_HALF_ORDER,
             Self::P521 => &P521_HALF_ORDER,
         }
     }
 
-    /// The rule for messages, which are hashed to 256 bits whatever the curve.
-    pub(crate) fn message_rule(self) -> &'static EcdsaVerificationAlgorithm {
+    /// The rule for messages, which are hashed to 256 bits whatever the curve. P-224 has none here,
+    /// see [`crate::curve_p224`].
+    pub(crate) fn message_rule(self) -> Option<&'static EcdsaVerificationAlgorithm> {
         match self {
-            Self::P256 => &signature::ECDSA_P256_SHA256_ASN1,
-            Self::P384 => &signature::ECDSA_P384_SHA256_ASN1,
-            Self::P521 => &signature::ECDSA_P521_SHA256_ASN1,
+            Self::P224 => None,
+            Self::P256 => Some(&signature::ECDSA_P256_SHA256_ASN1),
+            Self::P384 => Some(&signature::ECDSA_P384_SHA256_ASN1),
+            Self::P521 => Some(&signature::ECDSA_P521_SHA256_ASN1),
         }
     }
 
@@ -114,6 +120,11 @@ impl EcdsaSignature {
         }
     }
 
+    /// R and S, big-endian without leading zeros.
+    pub(crate) fn numbers(&self) -> (&[u8], &[u8]) {
+        (&self.r, &self.s)
+    }
+
     /// The one strict encoding.
     pub(crate) fn to_der(&self) -> Vec<u8> {
         let mut numbers = Vec::with_capacity(self.r.len() + self.s.len() + 6);
@@ -155,6 +166,14 @@ impl EcdsaSignature {
             s: trim_zeros(&difference).to_vec(),
         }
     }
+}
+
+/// A number in `N` bytes; `None` if it does not fit.
+pub(crate) fn left_padded<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let mut padded = [0; N];
+    let end = padded.get_mut(N.checked_sub(digits.len())?..)?;
+    end.copy_from_slice(digits);
+    Some(padded)
 }
 
 /// Hexadecimal digits as bytes; white space is passed over.
@@ -212,7 +231,7 @@ mod tests {
 
     #[test]
     fn half_of_the_order_is_low_and_one_more_is_high() {
-        for curve in [Curve::P256, Curve::P384, Curve::P521] {
+        for curve in [Curve::P224, Curve::P256, Curve::P384, Curve::P521] {
             let half = trim_zeros(curve.half_order()).to_vec();
             let mut more = half.clone();
             *more.last_mut().unwrap() += 1;

@@ -4,6 +4,7 @@
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
 
+use crate::curve_p224::P224Key;
 use crate::der::{self, Reader, tag};
 use crate::ecdsa::{Curve, EcdsaSignature};
 use crate::error::SignatureError;
@@ -42,6 +43,10 @@ pub(crate) enum PublicKey {
         curve: Curve,
         key: ParsedPublicKey,
     },
+    /// The one curve that takes another way.
+    EcdsaP224 {
+        key: P224Key,
+    },
     Ed25519 {
         key: ParsedPublicKey,
     },
@@ -59,7 +64,7 @@ impl PublicKey {
     /// The name of the algorithm, for messages.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
-            Self::Ecdsa { .. } => "ECDSA",
+            Self::Ecdsa { .. } | Self::EcdsaP224 { .. } => "ECDSA",
             Self::Ed25519 { .. } => "Ed25519",
             Self::Rsa { .. } => "RSA",
             Self::Other { algorithm } => algorithm,
@@ -70,6 +75,7 @@ impl PublicKey {
     pub(crate) fn raw(&self) -> Option<&[u8]> {
         match self {
             Self::Ecdsa { key, .. } | Self::Ed25519 { key } => Some(key.as_ref()),
+            Self::EcdsaP224 { key } => Some(key.point()),
             Self::Rsa { .. } | Self::Other { .. } => None,
         }
     }
@@ -131,12 +137,14 @@ impl PublicKey {
     ) -> Result<(), SignatureError> {
         match self {
             Self::Ecdsa { curve, key } => {
-                let signature = EcdsaSignature::parse_lenient(signature)?;
-                if !signature.is_low_s(*curve) {
-                    return Err(SignatureError::HighS);
-                }
+                let signature = read_low_s(*curve, signature)?;
                 key.verify_digest_sig(&hash.digest(message)?, &signature.to_der())
                     .map_err(|_| SignatureError::Mismatch)
+            }
+            Self::EcdsaP224 { key } => {
+                let signature = read_low_s(Curve::P224, signature)?;
+                let is_valid = key.verify_hash(hash.digest(message)?.as_ref(), &signature);
+                is_valid.then_some(()).ok_or(SignatureError::Mismatch)
             }
             Self::Ed25519 { key } => key
                 .verify_sig(message, signature)
@@ -155,13 +163,16 @@ impl PublicKey {
         signed: &[u8],
         signature: &[u8],
     ) -> bool {
+        if let Self::EcdsaP224 { key } = self {
+            return key.verify_certificate(algorithm, signed, signature);
+        }
         let Some(rule) = self.rule(algorithm) else {
             return false;
         };
         let key = match self {
             Self::Ecdsa { key, .. } | Self::Ed25519 { key } => key.as_ref(),
             Self::Rsa { der } => der,
-            Self::Other { .. } => return false,
+            Self::EcdsaP224 { .. } | Self::Other { .. } => return false,
         };
         UnparsedPublicKey::new(rule, key)
             .verify(signed, signature)
@@ -191,24 +202,35 @@ impl PublicKey {
     }
 }
 
+/// A signature over a message, whose S must be in the lower half.
+fn read_low_s(curve: Curve, signature: &[u8]) -> Result<EcdsaSignature, SignatureError> {
+    let signature = EcdsaSignature::parse_lenient(signature)?;
+    if signature.is_low_s(curve) {
+        Ok(signature)
+    } else {
+        Err(SignatureError::HighS)
+    }
+}
+
 fn read_ecdsa(mut parameters: Reader<'_>, point: &[u8]) -> Result<PublicKey, &'static str> {
     let curve = match parameters.read(tag::OID).ok_or("ECDSA parameters")? {
         oid::P256 => Curve::P256,
         oid::P384 => Curve::P384,
         oid::P521 => Curve::P521,
-        oid::P224 if point.first() == Some(&4) && point.len() == 57 => {
-            return Ok(PublicKey::Other {
-                algorithm: "ECDSA on P-224",
-            });
-        }
+        oid::P224 => Curve::P224,
         _ => return Err("elliptic curve"),
     };
     if point.first() != Some(&4) {
         return Err("elliptic curve point, which must be uncompressed");
     }
-    let key = ParsedPublicKey::new(curve.message_rule(), point)
-        .map_err(|_| "elliptic curve point, which is not on its curve")?;
-    Ok(PublicKey::Ecdsa { curve, key })
+    let key = match curve.message_rule() {
+        None => P224Key::new(point).map(|key| PublicKey::EcdsaP224 { key }),
+        Some(rule) => {
+            let key = ParsedPublicKey::new(rule, point).ok();
+            key.map(|key| PublicKey::Ecdsa { curve, key })
+        }
+    };
+    key.ok_or("elliptic curve point, which is not on its curve")
 }
 
 /// How a certificate or a revocation list is signed.
@@ -337,13 +359,17 @@ pub(crate) fn low_s_form(
     signer: &PublicKey,
     signature: &[u8],
 ) -> Result<Option<Vec<u8>>, SignatureError> {
-    let PublicKey::Ecdsa { curve, .. } = signer else {
-        return Err(SignatureError::UnsupportedKey {
-            algorithm: signer.algorithm(),
-        });
+    let curve = match signer {
+        PublicKey::Ecdsa { curve, .. } => *curve,
+        PublicKey::EcdsaP224 { .. } => Curve::P224,
+        _ => {
+            return Err(SignatureError::UnsupportedKey {
+                algorithm: signer.algorithm(),
+            });
+        }
     };
     let low = EcdsaSignature::parse_lenient(signature)?
-        .into_low_s(*curve)
+        .into_low_s(curve)
         .to_der();
     Ok((low != signature).then_some(low))
 }

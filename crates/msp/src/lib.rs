@@ -33,7 +33,7 @@
 //! # Deliberate differences
 //!
 //! - Idemix MSPs are refused with [`MspError::UnsupportedType`]. Go knows them on channels below V3_0.
-//! - Keys on P-224, which Go takes, are not supported.
+//! - A node cannot sign with a key on P-224; signatures of others with such keys count as in Go.
 //! - A chain in which a policy constraint requires explicit certificate policies is refused; Go
 //!   evaluates the policies.
 //! - Of URIs in certificates only what is plainly none is refused; Go parses them.
@@ -48,6 +48,7 @@ mod chain;
 mod constraints;
 mod credential;
 mod crl;
+mod curve_p224;
 mod der;
 mod directory;
 mod ecdsa;

@@ -141,7 +141,7 @@ impl Inner {
     pub(crate) fn validate(&self, credential: &Credential) -> Result<(), MspError> {
         let key = &credential.certificate.key;
         let is_supported = match key {
-            PublicKey::Ecdsa { .. } => true,
+            PublicKey::Ecdsa { .. } | PublicKey::EcdsaP224 { .. } => true,
             PublicKey::Ed25519 { .. } => self.version >= MspVersion::V3_0,
             PublicKey::Rsa { .. } | PublicKey::Other { .. } => false,
         };

@@ -155,7 +155,7 @@ fn find_key(identity: &Identity, text: &[u8]) -> Option<SigningKey> {
 fn read_key(der: &[u8], public: &PublicKey) -> Option<SigningKey> {
     match public {
         PublicKey::Ecdsa { curve, .. } => {
-            let pair = EcdsaKeyPair::from_private_key_der(signing_rule(*curve), der).ok()?;
+            let pair = EcdsaKeyPair::from_private_key_der(signing_rule(*curve)?, der).ok()?;
             let fits = Some(pair.public_key().as_ref()) == public.raw();
             fits.then_some(SigningKey::Ecdsa {
                 curve: *curve,
@@ -167,15 +167,16 @@ fn read_key(der: &[u8], public: &PublicKey) -> Option<SigningKey> {
             let fits = Some(pair.public_key().as_ref()) == public.raw();
             fits.then_some(SigningKey::Ed25519(pair))
         }
-        PublicKey::Rsa { .. } | PublicKey::Other { .. } => None,
+        PublicKey::EcdsaP224 { .. } | PublicKey::Rsa { .. } | PublicKey::Other { .. } => None,
     }
 }
 
-fn signing_rule(curve: Curve) -> &'static EcdsaSigningAlgorithm {
+fn signing_rule(curve: Curve) -> Option<&'static EcdsaSigningAlgorithm> {
     match curve {
-        Curve::P256 => &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-        Curve::P384 => &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
-        Curve::P521 => &signature::ECDSA_P521_SHA256_FIXED_SIGNING,
+        Curve::P224 => None,
+        Curve::P256 => Some(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
+        Curve::P384 => Some(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
+        Curve::P521 => Some(&signature::ECDSA_P521_SHA256_FIXED_SIGNING),
     }
 }
 

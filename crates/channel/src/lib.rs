@@ -11,11 +11,11 @@
 //! somebody has checked it. The check, in this order:
 //!
 //! 1. the bytes parse as a block with a header, within bounds;
-//! 2. number, and where it is known, the hash of the block before;
+//! 2. number, and the hash of the block before, or where that is not known and for config blocks, the
+//!    channel that the first transaction names;
 //! 3. every transaction is well formed, so that the block cannot be cut differently under the same
 //!    hash (CVE-2023-46132), and the data hash in the header is that of the transactions;
-//! 4. the first transaction names the channel;
-//! 5. the signatures of ordering nodes over header and metadata satisfy the policy
+//! 4. the signatures of ordering nodes over header and metadata satisfy the policy
 //!    `/Channel/Orderer/BlockValidation`.
 //!
 //! A peer begins a channel with [`BlockVerifier::trust_genesis`], and then goes block by block:
@@ -41,8 +41,8 @@
 //! service) and from ordering nodes (`common/deliverclient`), there is one here. Deliberate
 //! differences from Fabric:
 //!
-//! - the channel is compared for blocks from ordering nodes too, which Fabric leaves to the previous
-//!   hash;
+//! - a config block from an ordering node that names another channel is refused at once; Fabric takes it
+//!   and stops at its configuration;
 //! - transactions, metadata slots, signatures and the bytes under them are bounded
 //!   ([`MAX_TRANSACTIONS`], [`MAX_METADATA_SLOTS`], [`MAX_SIGNATURES`], [`MAX_SIGNED_BYTES`]) far above
 //!   what an ordering service makes;

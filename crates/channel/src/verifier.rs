@@ -44,22 +44,33 @@ impl BlockVerifier {
     /// Verifies a block without knowing which one is due: channel, well-formed transactions, data
     /// hash and signatures. Whether it continues the chain is left to [`VerifiedBlock::follows`].
     pub fn verify(&self, bytes: Bytes) -> Result<VerifiedBlock, BlockError> {
-        self.verify_block(bytes, 1, |_| Ok(()))
+        self.verify_block(bytes, 1, |block| self.check_channel(block))
     }
 
     /// Verifies a block whose number the sender has claimed, as blocks come by gossip.
     pub fn verify_expecting(&self, bytes: Bytes, number: u64) -> Result<VerifiedBlock, BlockError> {
-        self.verify_block(bytes, 1, |block| block.check_number(number))
+        self.verify_block(bytes, 1, |block| {
+            block.check_number(number)?;
+            self.check_channel(block)
+        })
     }
 
     /// Verifies the block after `previous`, as blocks come from an ordering node. Like Fabric's
-    /// deliver client this also asks for all metadata slots.
+    /// deliver client this also asks for all metadata slots, and takes the previous hash for proof that
+    /// the block is of this channel: what its first transaction names matters only if that brings a
+    /// configuration.
     pub fn verify_next(
         &self,
         bytes: Bytes,
         previous: &BlockRef,
     ) -> Result<VerifiedBlock, BlockError> {
-        self.verify_block(bytes, ALL_SLOTS, |block| block.follows(previous))
+        self.verify_block(bytes, ALL_SLOTS, |block| {
+            block.follows(previous)?;
+            match block.is_config() {
+                true => self.check_channel(block),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Verifies header and signatures of the block after `previous`, without its transactions, which
@@ -119,7 +130,6 @@ impl BlockVerifier {
             check_place(&block)?;
             check_slots(&block, slots)?;
             block.check_data()?;
-            block.check_channel(self.config.channel_id())?;
             self.check_signatures(&block)?;
             Ok(VerifiedBlock::vouch_for(block))
         })
@@ -131,6 +141,10 @@ impl BlockVerifier {
         check: impl FnOnce(ReceivedBlock) -> Result<T, BlockFault>,
     ) -> Result<T, BlockError> {
         decode(self.config.channel_id(), bytes, check)
+    }
+
+    fn check_channel(&self, block: &ReceivedBlock) -> Result<(), BlockFault> {
+        block.check_channel(self.config.channel_id())
     }
 
     fn check_signatures(&self, block: &ReceivedBlock) -> Result<(), BlockFault> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngCore as _;
@@ -21,6 +22,8 @@ use selvedge_protos::discovery::{
 use selvedge_transport::services::discovery::discovery_client::DiscoveryClient;
 use selvedge_transport::services::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use selvedge_transport::{ClientTls, ConnectOptions, TlsIdentity, certificates_from_pem, channel};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::network::{At, CHANNEL, Network};
@@ -36,10 +39,40 @@ impl Network {
 
     /// As [`Self::order`], by the ordering node with this number.
     pub fn order_at(&mut self, node: usize, blocks: u64) {
+        let transactions = self.transactions(blocks);
+        self.broadcast(node, transactions);
+    }
+
+    /// As [`Self::order`], with a gap between two transactions.
+    pub fn order_steadily(&mut self, blocks: u64, gap: Duration) {
+        let transactions = self.transactions(blocks);
+        let mut client = AtomicBroadcastClient::new(self.orderer(0));
+        self.runtime.block_on(async {
+            let (sender, receiver) = mpsc::channel(1);
+            let sending = async {
+                let mut ticks = tokio::time::interval(gap);
+                for transaction in transactions {
+                    ticks.tick().await;
+                    sender.send(transaction).await.unwrap();
+                }
+                drop(sender);
+            };
+            let answers = async {
+                let stream = ReceiverStream::new(receiver);
+                let mut answers = client.broadcast(stream).await.unwrap().into_inner();
+                while let Some(answer) = answers.message().await.unwrap() {
+                    assert_eq!(answer.status(), Status::Success, "{}", answer.info);
+                }
+            };
+            tokio::join!(sending, answers);
+        });
+        self.grow(blocks);
+    }
+
+    fn transactions(&self, count: u64) -> Vec<Envelope> {
         let author = self.author();
         let transaction = |_| author.put("key", vec![7; 1000].into()).unwrap();
-        let transactions: Vec<_> = (0..blocks).map(transaction).collect();
-        self.broadcast(node, transactions);
+        (0..count).map(transaction).collect()
     }
 
     /// A client of Org1 whose transactions its first peer endorses.

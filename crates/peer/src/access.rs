@@ -24,13 +24,28 @@ pub enum PeerResource {
     JoinChain,
     /// `cscc/GetChannels`: members of the peer's organisation.
     GetChannels,
+    /// `cscc/JoinChainBySnapshot`: administrators.
+    JoinChainBySnapshot,
+    /// `cscc/JoinBySnapshotStatus`: administrators.
+    JoinBySnapshotStatus,
+    /// `snapshot/submitrequest`: administrators.
+    SubmitSnapshotRequest,
+    /// `snapshot/cancelrequest`: administrators.
+    CancelSnapshotRequest,
+    /// `snapshot/listpending`: administrators.
+    ListPendingSnapshots,
 }
 
 impl PeerResource {
     const fn role(self) -> (msp_role::MspRoleType, &'static str) {
         match self {
-            Self::JoinChain => (msp_role::MspRoleType::Admin, "Admins"),
             Self::GetChannels => (msp_role::MspRoleType::Member, "Members"),
+            Self::JoinChain
+            | Self::JoinChainBySnapshot
+            | Self::JoinBySnapshotStatus
+            | Self::SubmitSnapshotRequest
+            | Self::CancelSnapshotRequest
+            | Self::ListPendingSnapshots => (msp_role::MspRoleType::Admin, "Admins"),
         }
     }
 }

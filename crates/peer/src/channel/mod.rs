@@ -2,6 +2,7 @@
 
 mod commit;
 mod registry;
+mod snapshot_join;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -26,6 +27,7 @@ use crate::query::ChannelReader;
 
 pub use commit::{CommitError, CommitQueue};
 pub use registry::{Channels, Genesis, JoinError};
+pub use snapshot_join::SnapshotJoinError;
 
 /// What happened in a channel, for those who follow along.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::{LegacyLifecycle, Options, Validator};
 use tokio::sync::mpsc;
 
+use super::snapshot_join::{SnapshotJoin, SnapshotJoinError};
 use super::{Channel, ChannelError, ChannelEvent, ChannelOptions};
 use crate::commit::block::set_verdicts;
 
@@ -60,6 +61,9 @@ pub enum JoinError {
         /// The channel.
         channel: String,
     },
+    /// A channel is being joined by a snapshot.
+    #[error("cannot create ledger from genesis block: {0}")]
+    Snapshot(SnapshotJoinError),
     /// Its chaincodes have a lifecycle that is not served.
     #[error("cannot create ledger from genesis block: {0}")]
     LegacyLifecycle(#[from] LegacyLifecycle),
@@ -83,6 +87,7 @@ struct Inner {
     options: ChannelOptions,
     open: RwLock<BTreeMap<String, Arc<Channel>>>,
     events: mpsc::Sender<ChannelEvent>,
+    snapshot_join: SnapshotJoin,
 }
 
 impl Channels {
@@ -97,6 +102,7 @@ impl Channels {
             options,
             open: RwLock::default(),
             events,
+            snapshot_join: SnapshotJoin::default(),
         }))
     }
 
@@ -165,6 +171,9 @@ impl Channels {
     /// Makes the ledger of a new channel and opens it. Blocks on the disk and, for a moment, on
     /// those who follow the channel events.
     pub fn join(&self, genesis: Genesis) -> Result<(), JoinError> {
+        if let Some(folder) = self.joining_by_snapshot() {
+            return Err(JoinError::Snapshot(SnapshotJoinError::InProgress(folder)));
+        }
         let id = genesis.channel_id();
         let block = with_verdicts(genesis.block.block().clone());
         let ledger = self.0.ledgers.create_channel(id, &block);
@@ -176,7 +185,7 @@ impl Channels {
     }
 
     /// A state that cannot be used is made anew, if all blocks are there.
-    fn open(&self, ledger: BlockStore) -> Result<Channel, ChannelError> {
+    pub(super) fn open(&self, ledger: BlockStore) -> Result<Channel, ChannelError> {
         let failure = match self.try_open(&ledger) {
             Err(failure) if failure.is_of_the_state() => failure,
             result => return result,
@@ -212,7 +221,15 @@ impl Channels {
         Channel::open(ledger.clone(), state, snapshots, options.of(channel))
     }
 
-    fn register(&self, channel: Channel) -> Result<(), JoinError> {
+    pub(super) fn ledgers(&self) -> &LedgerManager {
+        &self.0.ledgers
+    }
+
+    pub(super) fn snapshot_join(&self) -> &SnapshotJoin {
+        &self.0.snapshot_join
+    }
+
+    pub(super) fn register(&self, channel: Channel) -> Result<(), JoinError> {
         let channel = Arc::new(channel);
         self.0
             .open

@@ -12,6 +12,7 @@ use selvedge_msp::{Msp, MspError, SigningIdentity, load_signing_identity};
 use selvedge_transport::gossip::GossipTransport;
 use selvedge_transport::services::protos::deliver_server::DeliverServer;
 use selvedge_transport::services::protos::endorser_server::EndorserServer;
+use selvedge_transport::services::protos::snapshot_server::SnapshotServer;
 use selvedge_transport::{ConnectionCounters, ServeError, bind, serve};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
@@ -35,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::operations::{self, HealthChecks, Operations, OperationsServer, Version};
 use crate::services::deliver::DeliverService;
 use crate::services::endorser::EndorserService;
+use crate::services::snapshot::SnapshotService;
 use crate::tls::PeerTls;
 
 /// What happens in channels and may wait for the conductor.
@@ -334,7 +336,17 @@ impl Starter {
             node.work.clone(),
             node.stop.clone(),
         );
+        let snapshot = SnapshotService::new(
+            node.channels.clone(),
+            AccessControl::new(self.msp.clone()),
+            node.work.clone(),
+        );
         let routes = Routes::new(node.transport.service())
+            .add_service(
+                SnapshotServer::new(snapshot)
+                    .max_decoding_message_size(receive)
+                    .max_encoding_message_size(send),
+            )
             .add_service(
                 EndorserServer::new(endorser)
                     .max_decoding_message_size(receive)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use selvedge_protos::Message;
-use selvedge_protos::protos::{ChannelInfo, ChannelQueryResponse, Response};
+use selvedge_protos::protos::{ChannelInfo, ChannelQueryResponse, JoinBySnapshotStatus, Response};
 
 use super::{Context, error, success, text};
 use crate::access::{ChannelResource, PeerResource};
@@ -19,6 +19,8 @@ pub fn invoke(context: &Context<'_>, arguments: &[Bytes]) -> Response {
     let argument = rest.first();
     match (function.as_str(), argument) {
         ("GetChannels", _) => channels(context),
+        ("JoinBySnapshotStatus", _) => join_by_snapshot_status(context),
+        ("JoinChainBySnapshot", Some(folder)) => join_by_snapshot(context, folder),
         ("JoinChain", Some(block)) => join(context, block),
         ("GetConfigBlock", Some(channel)) => config_block(context, &text(channel)),
         ("GetChannelConfig", Some(channel)) if channel.is_empty() => {
@@ -51,6 +53,45 @@ fn join(context: &Context<'_>, block: &Bytes) -> Response {
         Ok(()) => success(Bytes::new()),
         Err(reason) => error(reason.to_string()),
     }
+}
+
+/// Begins a join that goes on when the call has been answered.
+fn join_by_snapshot(context: &Context<'_>, folder: &Bytes) -> Response {
+    if folder.is_empty() {
+        return error("Cannot join the channel, no snapshot directory provided");
+    }
+    if let Err(reason) = context
+        .access
+        .check_peer(PeerResource::JoinChainBySnapshot, context.caller)
+    {
+        return error(format!(
+            "access denied for [JoinChainBySnapshot]: [{reason}]"
+        ));
+    }
+    let folder = text(folder);
+    match context.channels.join_by_snapshot(folder.clone().into()) {
+        Ok(()) => success(Bytes::new()),
+        Err(reason) => error(format!(
+            "cannot create ledger from snapshot {folder}: {reason}"
+        )),
+    }
+}
+
+fn join_by_snapshot_status(context: &Context<'_>) -> Response {
+    if let Err(reason) = context
+        .access
+        .check_peer(PeerResource::JoinBySnapshotStatus, context.caller)
+    {
+        return error(format!(
+            "access denied for [JoinBySnapshotStatus]: {reason}"
+        ));
+    }
+    let folder = context.channels.joining_by_snapshot();
+    let status = JoinBySnapshotStatus {
+        in_progress: folder.is_some(),
+        bootstrapping_snapshot_dir: folder.unwrap_or_default().display().to_string(),
+    };
+    success(status.encode_to_vec())
 }
 
 fn channels(context: &Context<'_>) -> Response {

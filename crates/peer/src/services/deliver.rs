@@ -279,7 +279,8 @@ impl Session {
         guard.check()?;
         let mut heights = channel.committed();
         let height = *heights.borrow();
-        let (mut number, last) = range(&seek.info, height).map_err(End::Status)?;
+        let (mut number, last) =
+            range(&seek.info, channel.ledger().first_block(), height).map_err(End::Status)?;
         let fail_if_not_ready = seek.info.behavior == SeekBehavior::FailIfNotReady as i32;
         let deliver = self.service.metrics.deliver();
         let sent =
@@ -391,9 +392,10 @@ impl SeekRequest {
     }
 }
 
-/// The first block to send and the last, of a ledger with `height` blocks (Fabric: common/deliver,
-/// `deliverBlocks`, and the iterator of the block ledger).
-fn range(info: &SeekInfo, height: u64) -> Result<(u64, u64), Code> {
+/// The first block to send and the last, of a ledger with the blocks from `oldest` on and before `height`
+/// (Fabric: common/deliver, `deliverBlocks`, and the iterator of the block ledger). The oldest block is
+/// number 0, also where the ledger begins later and has none.
+fn range(info: &SeekInfo, oldest: u64, height: u64) -> Result<(u64, u64), Code> {
     use seek_position::Type;
     let (Some(start), Some(stop)) = (&info.start, &info.stop) else {
         return Err(Code::BadRequest);
@@ -401,12 +403,16 @@ fn range(info: &SeekInfo, height: u64) -> Result<(u64, u64), Code> {
     let newest = height.saturating_sub(1);
     let first = match &start.r#type {
         Some(Type::Oldest(_)) => 0,
-        Some(Type::Newest(_)) => newest,
+        // The next one, if the snapshot that the channel was joined by is all there is.
+        Some(Type::Newest(_)) => newest.max(oldest),
         Some(Type::NextCommit(_)) => height,
         // A start beyond the next block to come is not waited for.
         Some(Type::Specified(specified)) if specified.number <= height => specified.number,
         Some(Type::Specified(_)) | None => return Err(Code::NotFound),
     };
+    if first < oldest {
+        return Err(Code::NotFound);
+    }
     let last = match &stop.r#type {
         Some(Type::Oldest(_)) => first,
         Some(Type::Newest(_)) if start == stop => first,

@@ -5,6 +5,7 @@ pub mod endorser;
 mod filtered;
 pub mod filters;
 pub mod proposal;
+pub mod snapshot;
 
 use std::num::NonZeroUsize;
 

@@ -15,5 +15,6 @@ mod endorser;
 mod node;
 mod ordering;
 mod power_cut;
+mod snapshot;
 mod support;
 mod validation;

@@ -53,7 +53,28 @@ fn ranges_are_fabrics(
         stop: Some(SeekPosition { r#type: stop }),
         ..Default::default()
     };
-    assert_eq!(range(&info, HEIGHT), expected);
+    assert_eq!(range(&info, 0, HEIGHT), expected);
+}
+
+#[rstest]
+#[case::everything(3, oldest(), newest(), Err(Code::NotFound))]
+#[case::before(3, block(2), block(4), Err(Code::NotFound))]
+#[case::from_the_first(3, block(3), newest(), Ok((3, 4)))]
+#[case::newest(3, newest(), newest(), Ok((4, 4)))]
+#[case::no_block_yet(5, newest(), newest(), Ok((5, 5)))]
+#[case::from_the_next(5, block(5), block(u64::MAX), Ok((5, u64::MAX)))]
+fn a_ledger_may_begin_after_a_snapshot(
+    #[case] first: u64,
+    #[case] start: Option<Type>,
+    #[case] stop: Option<Type>,
+    #[case] expected: Result<(u64, u64), Code>,
+) {
+    let info = SeekInfo {
+        start: Some(SeekPosition { r#type: start }),
+        stop: Some(SeekPosition { r#type: stop }),
+        ..Default::default()
+    };
+    assert_eq!(range(&info, first, HEIGHT), expected);
 }
 
 #[test]
@@ -68,6 +89,6 @@ fn both_ends_must_be_there() {
         ..Default::default()
     };
     for info in [only_start, only_stop, SeekInfo::default()] {
-        assert_eq!(range(&info, HEIGHT), Err(Code::BadRequest));
+        assert_eq!(range(&info, 0, HEIGHT), Err(Code::BadRequest));
     }
 }

@@ -238,6 +238,13 @@ impl MissingData {
         Ok(self.store.commit(batch, Durability::Process)?)
     }
 
+    /// Lets the accounts begin with a later block, for a ledger that does.
+    pub fn begin_at(&self, block: u64) -> Result<(), StateError> {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, HEIGHT_KEY, block.to_be_bytes());
+        Ok(self.store.commit(batch, Durability::Process)?)
+    }
+
     /// What the block adds, and what expires with it.
     fn with_expired(&self, rows: MissingRows) -> Result<Batch, StateError> {
         let block = rows.block;

@@ -3,10 +3,14 @@
 //! A definition is told by a change of its sequence number. It is read as it stands after the block
 //! (Fabric: `core/ledger/confighistory` and `lifecycle`, `UpdatedChaincodes`).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use selvedge_protos::wire::{Fields, Value};
 
-use crate::definition::{Definition, LIFECYCLE};
+use crate::definition::{
+    Collection, Definition, LIFECYCLE, implicit_organization, read_collections,
+};
 use crate::mvcc::{MvccError, MvccReason, UpdateBatch};
 use crate::source::{SourceError, StateReader};
 use crate::validator::StatedVerdicts;
@@ -83,6 +87,47 @@ fn has_collections(package: &[u8]) -> bool {
     fields.any(|field| field.number == 1 && matches!(field.value, Value::Bytes(_)))
 }
 
+/// What a peer must know of a collection to keep its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionFacts {
+    /// The MSPs whose members may have the data.
+    pub members: BTreeSet<String>,
+    /// After how many further blocks what is written expires, `None` for never.
+    pub block_to_live: Option<u64>,
+}
+
+/// The collections of a chaincode as one definition has them.
+#[derive(Debug, Default)]
+pub struct Collections(BTreeMap<String, Collection>);
+
+impl Collections {
+    /// Reads an encoded `CollectionConfigPackage`; nothing for a chaincode without collections. One that
+    /// does not parse defines none.
+    pub fn read(package: &[u8]) -> Self {
+        Self(read_collections(package).unwrap_or_default())
+    }
+
+    /// A collection; `None` if there is no such. That of an organisation is there without being defined.
+    pub fn get(&self, name: &str) -> Option<CollectionFacts> {
+        if let Some(organization) = implicit_organization(name) {
+            return Some(CollectionFacts {
+                members: BTreeSet::from([organization.to_owned()]),
+                block_to_live: None,
+            });
+        }
+        let collection = self.0.get(name)?;
+        Some(CollectionFacts {
+            members: collection.members.clone(),
+            block_to_live: Some(collection.block_to_live).filter(|blocks| *blocks > 0),
+        })
+    }
+
+    /// The names of those that are defined.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
 /// The state after a block.
 struct After<'a, S> {
     updates: &'a UpdateBatch,
@@ -137,6 +182,42 @@ mod tests {
             assert_eq!(name(other), None, "{other}");
         }
         assert_eq!(defined_chaincode(b"namespaces/fields/\xff/Sequence"), None);
+    }
+
+    #[test]
+    fn members_and_lifetimes_are_read() {
+        use selvedge_policy::parse_policy;
+        use selvedge_protos::Message;
+        use selvedge_protos::protos::{
+            CollectionConfig, CollectionConfigPackage, CollectionPolicyConfig,
+            StaticCollectionConfig, collection_config, collection_policy_config,
+        };
+        let policy = parse_policy("OR('Org1MSP.member', AND('Org2MSP.peer', 'Org1MSP.admin'))");
+        let policy = collection_policy_config::Payload::SignaturePolicy(policy.unwrap());
+        let config = StaticCollectionConfig {
+            name: "shared".into(),
+            member_orgs_policy: Some(CollectionPolicyConfig {
+                payload: Some(policy),
+            }),
+            block_to_live: 5,
+            ..StaticCollectionConfig::default()
+        };
+        let payload = collection_config::Payload::StaticCollectionConfig(config);
+        let package = CollectionConfigPackage {
+            config: vec![CollectionConfig {
+                payload: Some(payload),
+            }],
+        };
+        let collections = Collections::read(&package.encode_to_vec());
+        let shared = collections.get("shared").unwrap();
+        assert!(shared.members.iter().eq(["Org1MSP", "Org2MSP"]));
+        assert_eq!(shared.block_to_live, Some(5));
+        assert_eq!(collections.get("other"), None);
+        let implicit = collections.get("_implicit_org_Org3MSP").unwrap();
+        assert!(implicit.members.iter().eq(["Org3MSP"]));
+        assert_eq!(implicit.block_to_live, None);
+        assert!(collections.names().eq(["shared"]));
+        assert_eq!(Collections::read(b"\xff").names().count(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `namespaces/fields/NAME/FIELD` holds its fields (Fabric: `core/chaincode/lifecycle`, serializer).
 //! A definition counts for the blocks after the one that it was committed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use selvedge_channel::ChannelConfig;
@@ -60,11 +60,13 @@ pub(crate) struct Chaincode {
 
 /// A private data collection of a chaincode.
 #[derive(Debug)]
-struct Collection {
+pub(crate) struct Collection {
     /// `None` where that of the chaincode counts.
     policy: Option<EndorsementPolicy>,
     /// After how many blocks its keys expire; 0 for never.
-    block_to_live: u64,
+    pub block_to_live: u64,
+    /// The MSPs whose members may have its data.
+    pub members: BTreeSet<String>,
 }
 
 /// After how many further blocks what is written to a collection expires, `None` for never (Fabric:
@@ -177,7 +179,7 @@ impl Chaincode {
     }
 }
 
-fn implicit_organization(collection: &str) -> Option<&str> {
+pub(crate) fn implicit_organization(collection: &str) -> Option<&str> {
     collection.strip_prefix(IMPLICIT_COLLECTION)
 }
 
@@ -278,11 +280,12 @@ impl Field {
 /// Reads names, lifetimes and endorsement policies of the collections in a `CollectionConfigPackage`; policies
 /// may be nested deeper than prost goes, so the layers around them are opened by hand. Of several
 /// collections of one name the first counts.
-fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, WireError> {
+pub(crate) fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, WireError> {
     let mut collections = BTreeMap::new();
     for config in parts(package, 1)? {
         let mut is_static = false;
         let (mut name, mut policy, mut block_to_live) = (String::new(), None, 0);
+        let mut members = BTreeSet::new();
         // A message that stands twice is merged.
         for config in parts(config, 1)? {
             is_static = true;
@@ -290,9 +293,10 @@ fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, Wire
                 let field = field?;
                 match (field.number, field.value) {
                     (1, Value::Bytes(bytes)) => name = text(bytes)?.to_owned(),
-                    (2, Value::Bytes(members)) => {
-                        for policy in parts(members, 1)? {
+                    (2, Value::Bytes(bytes)) => {
+                        for policy in parts(bytes, 1)? {
                             check_message(policy)?;
+                            members.extend(organizations(policy));
                         }
                     }
                     (5, Value::Varint(blocks)) => block_to_live = blocks,
@@ -311,10 +315,26 @@ fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, Wire
             collections.entry(name).or_insert(Collection {
                 policy,
                 block_to_live,
+                members,
             });
         }
     }
     Ok(collections)
+}
+
+/// The MSPs that the principals of a signature policy name (Fabric: `SimpleCollection.MemberOrgs`). Roles,
+/// units and identities all have the name of their MSP first. What does not parse names none: a definition
+/// can be read whatever its principals are.
+fn organizations(policy: &[u8]) -> BTreeSet<String> {
+    let mut organizations = BTreeSet::new();
+    for identity in parts(policy, 3).unwrap_or_default() {
+        for principal in parts(identity, 2).unwrap_or_default() {
+            let name = parts(principal, 1).unwrap_or_default();
+            let name = name.last().and_then(|name| text(name).ok());
+            organizations.extend(name.map(str::to_owned));
+        }
+    }
+    organizations
 }
 
 /// The messages in all fields of one number.

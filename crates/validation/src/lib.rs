@@ -84,7 +84,7 @@ mod transaction;
 mod validator;
 mod verdict;
 
-pub use collections::{DefinedCollections, defined_collections};
+pub use collections::{CollectionFacts, Collections, DefinedCollections, defined_collections};
 pub use definition::block_to_live;
 pub use error::{LegacyLifecycle, Reason, Undecidable, ValidationError};
 pub use rwset::{CollHashedRwSet, NsRwSet, TxRwSet};

@@ -169,15 +169,18 @@ pub struct ChannelOptions {
     pub stated: BTreeMap<String, StatedVerdicts>,
     /// Whether the history of keys is kept (`ledger.history.enableHistoryDatabase`).
     pub history: bool,
+    /// The MSP of the peer's organisation, to tell which missing private data it is entitled to.
+    pub organization: Option<Arc<str>>,
 }
 
 impl Default for ChannelOptions {
-    /// As many threads as there are cores, no stated verdicts, a history.
+    /// As many threads as there are cores, no stated verdicts, a history, no organisation.
     fn default() -> Self {
         Self {
             workers: Options::default().workers,
             stated: BTreeMap::new(),
             history: true,
+            organization: None,
         }
     }
 }
@@ -190,6 +193,7 @@ impl ChannelOptions {
                 stated: self.stated.get(channel).cloned().unwrap_or_default(),
             },
             history: self.history,
+            organization: self.organization.clone(),
             observer: None,
         }
     }

@@ -10,10 +10,18 @@ use selvedge_validation::{
     StatedVerdicts, TransactionKind, TxRwSet, TxVerdict, block_to_live, defined_collections,
 };
 
+use super::private::Defined;
 use super::{CommitError, LedgerState};
 
 const VALID: u8 = TxValidationCode::Valid as u8;
 const NOT_VALIDATED: u8 = TxValidationCode::NotValidated as u8;
+
+/// What a block changes.
+pub(super) struct Changes {
+    pub updates: StateUpdates,
+    /// The collections that chaincodes are given.
+    pub defined: Vec<Defined>,
+}
 
 /// The update batch of a block as the state takes it, with the blocks in which private keys expire and the
 /// collections that are defined. `state` is as of the block before. Without `stated` the block is
@@ -23,10 +31,15 @@ pub(super) fn of_batch(
     batch: UpdateBatch,
     state: &LedgerState,
     stated: Option<&StatedVerdicts>,
-) -> Result<StateUpdates, CommitError> {
+) -> Result<Changes, CommitError> {
     let mut updates = StateUpdates::new(block);
-    for defined in defined_collections(block, &batch, state, stated)? {
-        updates.define_collections(&defined.chaincode, defined.package);
+    let defined = defined_collections(block, &batch, state, stated)?;
+    let defined = defined.into_iter();
+    let defined: Vec<_> = defined
+        .map(|defined| (defined.chaincode, defined.package))
+        .collect();
+    for (chaincode, package) in &defined {
+        updates.define_collections(chaincode, package.clone());
     }
     for (chaincode, batch) in batch.namespaces {
         for (key, update) in batch.public {
@@ -43,7 +56,7 @@ pub(super) fn of_batch(
             }
         }
     }
-    Ok(updates)
+    Ok(Changes { updates, defined })
 }
 
 fn change(

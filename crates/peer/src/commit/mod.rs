@@ -16,6 +16,7 @@ pub(crate) mod block;
 mod changes;
 mod error;
 mod position;
+mod private;
 mod recovery;
 pub mod replay;
 mod state;
@@ -49,6 +50,9 @@ pub struct CommitOptions {
     pub validation: Options,
     /// Whether the history of keys is kept (`ledger.history.enableHistoryDatabase`).
     pub history: bool,
+    /// The MSP of the peer's organisation, to tell which missing private data it is entitled to; without
+    /// it no accounts are kept of what is missing.
+    pub organization: Option<Arc<str>>,
     /// Told while databases are brought level with the block files.
     pub observer: Option<LevelObserver>,
 }
@@ -81,11 +85,12 @@ impl Default for CommitOptions {
 }
 
 impl From<Options> for CommitOptions {
-    /// With a history.
+    /// With a history, without accounts of missing private data.
     fn from(validation: Options) -> Self {
         Self {
             validation,
             history: true,
+            organization: None,
             observer: None,
         }
     }
@@ -217,9 +222,16 @@ impl Committer {
         }
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
         let stated = &self.options.validation.stated;
-        let mut updates = changes::of_batch(number, resolved.updates, &self.state, Some(stated))?;
+        let changes::Changes {
+            mut updates,
+            defined,
+        } = changes::of_batch(number, resolved.updates, &self.state, Some(stated))?;
         if self.options.history {
             updates.add_history(changes::history(number, &verdicts, &resolved.codes));
+        }
+        if let Some(finder) = self.missing_finder() {
+            let missing = finder.of_verdicts(number, &verdicts, &block, &defined)?;
+            updates.add_missing_data(missing, &self.state.database().missing_data())?;
         }
         let envelopes = block.data.iter().flat_map(|data| &data.data);
         let transactions = verdicts.into_iter().zip(resolved.codes).zip(envelopes);

@@ -1,9 +1,12 @@
 //! Bringing state and history level with the block files: from the verdicts in the blocks, without
 //! validating anew.
 
+use std::collections::BTreeMap;
+
 use selvedge_ledger::store::Durability;
 
-use super::changes::{self, CommittedTransactions};
+use super::changes::{self, Changes, CommittedTransactions};
+use super::private::{Defined, MissingFinder};
 use super::{CommitError, Committer, read};
 
 /// Blocks between two lines of the log.
@@ -14,7 +17,7 @@ const TOLD_EVERY: u64 = 1000;
 pub struct LevelProgress<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// The database: `state` or `history`.
+    /// What it is: the state, the history, or the accounts of missing private data.
     pub database: &'static str,
     /// The number of blocks in it.
     pub height: u64,
@@ -38,12 +41,21 @@ impl Committer {
         if self.options.history {
             self.bring_history_level(first)?;
         }
+        self.bring_missing_data_level(first)?;
         for number in first..height {
-            let transactions = self.committed(number)?;
+            let block = read(&self.blocks, number)?;
+            let transactions = CommittedTransactions::read(self.blocks.channel(), number, &block)?;
             let batch = transactions.batch(&self.state)?;
-            let mut updates = changes::of_batch(number, batch, &self.state, None)?;
+            let Changes {
+                mut updates,
+                defined,
+            } = changes::of_batch(number, batch, &self.state, None)?;
             if self.options.history {
                 updates.add_history(transactions.history());
+            }
+            if let Some(finder) = self.missing_finder() {
+                let missing = finder.of_block(number, &block, &defined)?;
+                updates.add_missing_data(missing, &self.state.database().missing_data())?;
             }
             self.state
                 .database()
@@ -58,15 +70,52 @@ impl Committer {
     fn bring_history_level(&self, height: u64) -> Result<(), CommitError> {
         let history = self.state.database().history();
         for number in history.height()?..height {
-            history.add(self.committed(number)?.history())?;
+            let block = read(&self.blocks, number)?;
+            let transactions = CommittedTransactions::read(self.blocks.channel(), number, &block)?;
+            history.add(transactions.history())?;
             self.tell_progress("history", number, height);
         }
         Ok(())
     }
 
-    fn committed(&self, number: u64) -> Result<CommittedTransactions, CommitError> {
-        let block = read(&self.blocks, number)?;
-        CommittedTransactions::read(self.blocks.channel(), number, &block)
+    /// Accounts for the private data that the blocks lack that are in the state already.
+    fn bring_missing_data_level(&self, height: u64) -> Result<(), CommitError> {
+        let Some(finder) = self.missing_finder() else {
+            return Ok(());
+        };
+        let missing = self.state.database().missing_data();
+        let first = missing.height()?;
+        if first >= height {
+            return Ok(());
+        }
+        let first_block = self.blocks.first_block();
+        if first < first_block {
+            missing.begin_at(first_block)?;
+        }
+        let mut definitions: BTreeMap<u64, Vec<Defined>> = BTreeMap::new();
+        for row in finder.config_history.rows() {
+            let row = row?;
+            if let Some((chaincode, block)) = row.chaincode_and_block() {
+                let defined = (chaincode.to_owned(), row.package.clone());
+                definitions.entry(block).or_default().push(defined);
+            }
+        }
+        for number in first.max(first_block)..height {
+            let block = read(&self.blocks, number)?;
+            let defined = definitions.remove(&number).unwrap_or_default();
+            missing.add(finder.of_block(number, &block, &defined)?)?;
+            self.tell_progress("accounts of missing private data", number, height);
+        }
+        Ok(())
+    }
+
+    /// Finds missing private data, if the peer's organisation is known.
+    pub(super) fn missing_finder(&self) -> Option<MissingFinder<'_>> {
+        let organization = self.options.organization.as_ref()?;
+        Some(MissingFinder {
+            organization,
+            config_history: self.state.database().config_history(),
+        })
     }
 
     fn tell_progress(&self, database: &'static str, number: u64, of: u64) {

@@ -235,7 +235,7 @@ impl<O: Observer> Verification<'_, O> {
             Err(error) => return Err(error),
         };
         self.compare_commit_hash(block, &batch);
-        let mut updates = changes::of_batch(number, batch, &self.state, None)?;
+        let mut updates = changes::of_batch(number, batch, &self.state, None)?.updates;
         updates.add_history(transactions.history());
         let database = self.state.database();
         Ok(database.commit(&updates, Durability::Process)?)

@@ -98,6 +98,7 @@ pub(super) fn channels(config: &PeerConfig) -> ChannelOptions {
         workers: NonZeroUsize::new(config.validator_pool_size).unwrap_or(NonZeroUsize::MIN),
         stated: config.ledger.stated_verdicts.clone(),
         history: config.ledger.history_enabled,
+        organization: Some(config.local_msp.id.as_str().into()),
     }
 }
 

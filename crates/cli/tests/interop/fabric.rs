@@ -55,7 +55,7 @@ impl Fabric {
 
     /// One of its programs, in an environment without settings of Fabric's.
     pub fn command(&self, tool: &str) -> Command {
-        clean(&self.folder.join(tool))
+        clean(self.folder.join(tool))
     }
 }
 

@@ -17,6 +17,8 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// Kills it when this program ends without dropping anything, such as by a signal.
+    guard: Child,
     log: PathBuf,
 }
 
@@ -31,7 +33,14 @@ impl Process {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, log }
+        // The other end of its input closes with this program.
+        let guard = Command::new("sh")
+            .args(["-c", "read -r _; kill -9 \"$1\"", "guard"])
+            .arg(child.id().to_string())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child, guard, log }
     }
 
     /// Panics with the end of its log if it has ended.
@@ -50,9 +59,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // The guard first, so that it cannot hit another process that gets the same number.
+        for process in [&mut self.guard, &mut self.child] {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 

@@ -21,6 +21,7 @@ const GAP: Duration = Duration::from_millis(250);
 const ALLOWED: f64 = 0.2;
 
 /// Ours must not wait more than a fifth of what the Go followers wait.
+#[allow(clippy::print_stdout, reason = "this is what it is for")]
 pub fn one_among_nine(fabric: &Fabric) {
     let mut network = Network::start(fabric, Plan::new(&[PEERS]));
     let peers: Vec<_> = (0..usize::from(PEERS)).map(|peer| At(1, peer)).collect();

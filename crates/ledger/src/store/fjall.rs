@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use ::fjall::config::PartitioningPolicy;
 use ::fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use bytes::Bytes;
 
@@ -53,10 +54,7 @@ impl FjallStore {
             .worker_threads(1)
             .open()
             .map_err(failure)?;
-        let table = |table: Table| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            database.keyspace(table.name(), options).map_err(failure)
-        };
+        let table = |table: Table| database.keyspace(table.name(), options).map_err(failure);
         let [
             meta,
             blocks,
@@ -87,6 +85,17 @@ impl FjallStore {
     fn table(&self, table: Table) -> &Keyspace {
         self.tables.get(table)
     }
+}
+
+/// Filters and indexes of files are split into pages, of which a read takes one. As a whole, as fjall
+/// has them in the upper levels, each has up to some hundred kilobytes, which a small cache does not
+/// keep, so that every read of a key would read and check all of it.
+fn options() -> KeyspaceCreateOptions {
+    let in_pages = || PartitioningPolicy::new([false, true]);
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .filter_block_partitioning_policy(in_pages())
+        .index_block_partitioning_policy(in_pages())
 }
 
 impl Tables {

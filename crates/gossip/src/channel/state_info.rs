@@ -218,7 +218,10 @@ impl<B: Payload> Channel<B> {
             return false;
         }
         match self.state_infos.add(info, ctx.now) {
-            Outcome::Added => true,
+            Outcome::Added => {
+                self.tree.may_join(ctx.now);
+                true
+            }
             Outcome::Stale => {
                 ctx.dropped(DropReason::Duplicate);
                 false

@@ -16,10 +16,14 @@
 //!    a neighbour says that it is none any more: that is how circles are cut, and how a peer that has enough
 //!    neighbours declines another one.
 //!
+//! 5. Who has no neighbour at all **joins**: it asks [`JOINED`] random peers for a place. So the tree is there
+//!    before the first block, and closes around a neighbour that is gone before the next one.
+//!
 //! The wait is twice the time that answers took lately. A block that nobody delivers is left to `gap`.
 //!
 //! On the wire an announcement is a digest (`DataDigest`) and a question a request (`DataRequest`), with the
-//! nonce 0, which no hello has; the answer is a pushed block (`DataMessage`). Nothing of it is trusted: an
+//! nonce 0, which no hello has; the answer is a pushed block (`DataMessage`). Who joins sends a question for no
+//! block; who has no place to give answers with an announcement of none. Nothing of it is trusted: an
 //! announcement costs a question at most, a question is answered twice for each block, a forged answer sends
 //! us to the next peer, and all that is remembered has a bound.
 //!
@@ -63,6 +67,12 @@ pub(super) const NONCE: u64 = 0;
 
 /// Neighbours in the tree. A peer that asks beyond that gets its block and no more.
 const MAX_NEIGHBOURS: usize = 6;
+/// Peers that are asked for a place by one that has none.
+const JOINED: usize = 2;
+/// From a reason to join to doing so: others may become known, or a block may come.
+const JOIN_DELAY: Duration = Duration::from_millis(100);
+/// Between two attempts to join.
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
 /// Announced blocks that have not come, at a time.
 const MAX_ANNOUNCED: usize = 64;
 /// Peers that are remembered as announcers of one block.
@@ -118,6 +128,10 @@ pub(super) struct Tree {
     /// The neighbour from which the newest block came, and the next one is expected.
     upstream: Option<PkiId>,
     announced: BTreeMap<u64, Announced>,
+    /// When to join, unless there is a neighbour by then.
+    join_at: Option<Instant>,
+    /// No attempt to join before.
+    join_from: Option<Instant>,
     /// From a question to the block, lately at worst.
     answer_time: Duration,
 }
@@ -128,6 +142,8 @@ impl Default for Tree {
             neighbours: BTreeSet::new(),
             upstream: None,
             announced: BTreeMap::new(),
+            join_at: None,
+            join_from: None,
             answer_time: FIRST_GUESS,
         }
     }
@@ -137,6 +153,24 @@ impl Tree {
     /// Who is sent whole blocks.
     pub(super) fn neighbours(&self) -> impl Iterator<Item = &PkiId> {
         self.neighbours.iter()
+    }
+
+    /// There may be a reason to join: a peer has become known, or a neighbour was lost.
+    pub(super) fn may_join(&mut self, now: Instant) {
+        if self.neighbours.is_empty() && self.join_at.is_none() {
+            let soon = now + JOIN_DELAY;
+            self.join_at = Some(self.join_from.map_or(soon, |from| from.max(soon)));
+        }
+    }
+
+    /// Whether to join now.
+    fn joins(&mut self, now: Instant) -> bool {
+        if self.join_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        self.join_at = None;
+        self.join_from = Some(now + JOIN_PAUSE);
+        self.neighbours.is_empty()
     }
 
     /// A peer asked for a block. Whether it is a neighbour from now on.
@@ -187,6 +221,7 @@ impl Tree {
             }
             !announced.by.is_empty()
         });
+        self.may_join(now);
     }
 
     /// A peer says that it has a block that is not here. `false`: there is no room to note that.
@@ -226,6 +261,7 @@ impl Tree {
     /// What a peer sent for a block is no good: the next one is asked at once.
     pub(super) fn refused(&mut self, number: u64, from: &PkiId, now: Instant) {
         self.unlink(from);
+        self.may_join(now);
         if let Some(announced) = self.announced.get_mut(&number) {
             announced.by.retain(|announcer| announcer.peer != *from);
             announced.ask_at = now;
@@ -286,7 +322,8 @@ impl Tree {
 
     /// When [`Tree::take_due`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.announced.values().map(|it| it.ask_at).min()
+        let asks = self.announced.values().map(|it| it.ask_at);
+        asks.chain(self.join_at).min()
     }
 
     /// How long to wait for a block before another peer is asked.
@@ -301,6 +338,26 @@ impl<B: Payload> Channel<B> {
         c.ctx.config.rules == Rules::Selvedge
             && c.view.get(peer).is_some_and(Member::uses_tree)
             && self.exchanges_blocks_with(peer, c.ctx.identities, c.ctx.me)
+    }
+
+    /// Asks random peers for a place in the tree.
+    fn join_tree(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        if c.ctx.config.rules == Rules::Fabric {
+            return;
+        }
+        let (identities, me, now) = (c.ctx.identities, c.ctx.me, c.now());
+        let suits = |member: &Member| {
+            let peer = member.pki_id();
+            member.uses_tree()
+                && !self.backoff.avoids(&peer, now)
+                && self.exchanges_blocks_with(&peer, identities, me)
+        };
+        let chosen = c.view.select(JOINED, c.ctx.rng, suits);
+        let chosen: Vec<PkiId> = chosen.into_iter().map(Member::pki_id).collect();
+        for peer in chosen {
+            self.tree.adopt(peer);
+            self.send_step(peer, NONCE, PullStep::Request(Vec::new()), c);
+        }
     }
 
     /// Sends a block to all neighbours that are not known to have it.
@@ -393,6 +450,7 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) {
         self.tree.unlink(&from);
+        self.tree.may_join(c.now());
         for number in numbers.iter().copied().take(MAX_NUMBERS) {
             self.blocks.held_by(number, from);
             if self.buffer.wants(number, Demand::Unasked)
@@ -411,6 +469,9 @@ impl<B: Payload> Channel<B> {
         numbers: &[u64],
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        if numbers.is_empty() && !self.tree.adopt(from) {
+            self.send_step(from, NONCE, PullStep::Digest(Vec::new()), c);
+        }
         for number in numbers.iter().copied().take(MAX_NUMBERS) {
             if !self.blocks.may_serve(number, from) {
                 c.ctx.dropped(DropReason::Unsolicited);
@@ -426,6 +487,9 @@ impl<B: Payload> Channel<B> {
     /// Asks for what was announced and has not come.
     pub(super) fn wake_tree(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         let now = c.now();
+        if self.tree.joins(now) {
+            self.join_tree(c);
+        }
         let need = |number: u64| {
             if !self.buffer.wants(number, Demand::Unasked) {
                 Need::Settled

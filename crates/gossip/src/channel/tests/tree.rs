@@ -21,11 +21,25 @@ fn ask(world: &mut World, from: &Other, number: u64) {
     world.pull(from, 0, PullStep::Request(digests(&[number])));
 }
 
-/// Whom we have asked since the last look, and for what.
-fn asked(world: &mut World) -> Vec<(PkiId, Vec<u64>)> {
+/// All questions since the last look: to whom, and for what.
+fn questions(world: &mut World) -> Vec<(PkiId, Vec<u64>)> {
     let requests = world.take_sent(FrameKind::Request);
     assert!(requests.iter().all(|request| request.nonce() == 0));
     requests.iter().map(|it| (it.to, it.numbers())).collect()
+}
+
+/// Whom we have asked for blocks since the last look, and for which.
+fn asked(world: &mut World) -> Vec<(PkiId, Vec<u64>)> {
+    let mut questions = questions(world);
+    questions.retain(|(_, numbers)| !numbers.is_empty());
+    questions
+}
+
+/// Whom we have asked for a place since the last look.
+fn joined(world: &mut World) -> BTreeSet<PkiId> {
+    let questions = questions(world).into_iter();
+    let for_a_place = questions.filter(|(_, numbers)| numbers.is_empty());
+    for_a_place.map(|(peer, _)| peer).collect()
 }
 
 fn receivers(sent: &[Sent]) -> Vec<PkiId> {
@@ -62,6 +76,55 @@ fn a_peer_without_neighbours_asks_at_once_and_has_one_then() {
         BTreeSet::from_iter(pushed(&mut world)),
         BTreeSet::from([one.id(), other.id()])
     );
+}
+
+#[test]
+fn who_has_no_neighbour_joins() {
+    let mut world = World::new();
+    let peers: Vec<Other> = (0..5)
+        .map(|number| world.tree_member(&format!("peer{number}")))
+        .collect();
+    world.member(MY_ORG, "go", 1);
+    world.pass(99 * MILLISECOND);
+    assert!(joined(&mut world).is_empty(), "others may become known");
+    world.pass(MILLISECOND);
+    let first = joined(&mut world);
+    assert_eq!(first.len(), 2);
+    assert!(peers.iter().filter(|it| first.contains(&it.id())).count() == 2);
+    // They get blocks from now on.
+    world.order(1);
+    assert_eq!(BTreeSet::from_iter(pushed(&mut world)), first);
+    // Both decline: others are asked, after a while.
+    for peer in peers.iter().filter(|peer| first.contains(&peer.id())) {
+        announce(&mut world, peer, &[]);
+    }
+    world.pass(999 * MILLISECOND);
+    assert!(joined(&mut world).is_empty());
+    world.pass(MILLISECOND);
+    let second = joined(&mut world);
+    assert_eq!(second.len(), 2);
+    // One is enough.
+    let lost = second.first().unwrap();
+    world.act(|channels, c| channels.unreachable(lost, c));
+    world.pass(3000 * MILLISECOND);
+    assert!(joined(&mut world).is_empty());
+}
+
+#[test]
+fn who_asks_for_a_place_gets_one_or_a_refusal() {
+    let mut world = World::new();
+    let peers: Vec<Other> = (0..8)
+        .map(|number| world.tree_member(&format!("peer{number}")))
+        .collect();
+    for peer in &peers {
+        world.pull(peer, 0, PullStep::Request(Vec::new()));
+    }
+    let refusals = world.take_sent(FrameKind::Digest);
+    assert!(refusals.iter().all(|it| it.numbers().is_empty()));
+    let refused: Vec<PkiId> = peers[6..].iter().map(Other::id).collect();
+    assert_eq!(receivers(&refusals), refused);
+    world.order(1);
+    assert_eq!(pushed(&mut world).len(), 6);
 }
 
 #[test]

@@ -8,10 +8,15 @@ use selvedge_msp::{SignatureError, SigningIdentity};
 use selvedge_protos::common::{Envelope, HeaderType, Status};
 use selvedge_protos::envelope::transaction_id;
 use selvedge_protos::kvrwset::{KvWrite, KvrwSet};
+use selvedge_protos::lifecycle::state_data::Type;
+use selvedge_protos::lifecycle::{
+    ChaincodeEndorsementInfo, ChaincodeValidationInfo, StateData, StateMetadata,
+};
 use selvedge_protos::protos::{
-    ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction, ChaincodeHeaderExtension,
-    ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload, ChaincodeSpec,
-    Endorsement, ProposalResponsePayload, Response, Transaction, TransactionAction, chaincode_spec,
+    ApplicationPolicy, ChaincodeAction, ChaincodeActionPayload, ChaincodeEndorsedAction,
+    ChaincodeHeaderExtension, ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec,
+    ChaincodeProposalPayload, ChaincodeSpec, Endorsement, ProposalResponsePayload, Response,
+    Transaction, TransactionAction, application_policy, chaincode_spec,
 };
 use selvedge_protos::rwset::{NsReadWriteSet, TxReadWriteSet, tx_read_write_set};
 use selvedge_protos::{Message, sha256_of_parts};
@@ -44,17 +49,71 @@ pub struct Author {
 
 impl Author {
     /// A transaction that writes one key, endorsed by everybody. Costs one signature for the client
-    /// and one for each endorser.
+    /// and one for each endorser. It is valid if the chaincode is [defined](Self::define).
     pub fn put(&self, key: &str, value: Bytes) -> Result<Envelope, SignatureError> {
+        self.transaction(&Invocation {
+            chaincode: CHAINCODE,
+            version: CHAINCODE_VERSION,
+            arguments: vec![
+                Bytes::from_static(b"put"),
+                key.to_owned().into(),
+                value.clone(),
+            ],
+            writes: vec![(key.to_owned(), value)],
+        })
+    }
+
+    /// A transaction that defines the chaincode of the others, as `peer lifecycle chaincode commit`
+    /// makes it; the channel's default policy is that for its endorsements. Endorsed by everybody, which
+    /// must be a majority of the organisations. It counts from the next block on.
+    pub fn define(&self) -> Result<Envelope, SignatureError> {
+        let fields = [
+            ("Collections", Type::Bytes(Bytes::new())),
+            ("EndorsementInfo", encoded(&endorsement_info())),
+            ("Sequence", Type::Int64(1)),
+            ("ValidationInfo", encoded(&validation_info())),
+        ];
+        let metadata = StateMetadata {
+            datatype: "ChaincodeDefinition".to_owned(),
+            fields: [
+                "Sequence",
+                "EndorsementInfo",
+                "ValidationInfo",
+                "Collections",
+            ]
+            .map(str::to_owned)
+            .into(),
+        };
+        let mut writes: Vec<_> = fields
+            .into_iter()
+            .map(|(name, value)| {
+                let data = StateData {
+                    r#type: Some(value),
+                };
+                let key = format!("namespaces/fields/{CHAINCODE}/{name}");
+                (key, Bytes::from(data.encode_to_vec()))
+            })
+            .collect();
+        let key = format!("namespaces/metadata/{CHAINCODE}");
+        writes.push((key, metadata.encode_to_vec().into()));
+        self.transaction(&Invocation {
+            chaincode: "_lifecycle",
+            version: "syscc",
+            arguments: vec![Bytes::from_static(b"CommitChaincodeDefinition")],
+            writes,
+        })
+    }
+
+    fn transaction(&self, invocation: &Invocation) -> Result<Envelope, SignatureError> {
         let signature_header = signature_header(&self.client);
         let mut channel_header = channel_header(HeaderType::EndorserTransaction, &self.channel_id);
         channel_header.tx_id = transaction_id(&signature_header.nonce, &signature_header.creator);
         let extension = ChaincodeHeaderExtension {
-            chaincode_id: Some(chaincode("")),
+            chaincode_id: Some(invocation.chaincode("")),
         };
         channel_header.extension = extension.encode_to_vec().into();
 
-        let proposal = proposal(key, &value);
+        let proposal = invocation.proposal();
         let proposal_hash = sha256_of_parts([
             channel_header.encode_to_vec().as_slice(),
             signature_header.encode_to_vec().as_slice(),
@@ -62,7 +121,7 @@ impl Author {
         ]);
         let response = ProposalResponsePayload {
             proposal_hash: proposal_hash.to_vec().into(),
-            extension: action(key, value).encode_to_vec().into(),
+            extension: invocation.action().encode_to_vec().into(),
         };
         let response = Bytes::from(response.encode_to_vec());
         let endorsements = self.endorsers.iter().map(|peer| endorse(peer, &response));
@@ -84,63 +143,93 @@ impl Author {
     }
 }
 
-fn chaincode(version: &str) -> ChaincodeId {
-    ChaincodeId {
-        name: CHAINCODE.to_owned(),
-        version: version.to_owned(),
-        ..ChaincodeId::default()
+fn encoded(message: &impl Message) -> Type {
+    Type::Bytes(message.encode_to_vec().into())
+}
+
+fn endorsement_info() -> ChaincodeEndorsementInfo {
+    ChaincodeEndorsementInfo {
+        version: CHAINCODE_VERSION.to_owned(),
+        endorsement_plugin: "escc".to_owned(),
+        ..ChaincodeEndorsementInfo::default()
     }
 }
 
-fn proposal(key: &str, value: &Bytes) -> Vec<u8> {
-    let args = [
-        Bytes::from_static(b"put"),
-        key.to_owned().into(),
-        value.clone(),
-    ];
-    let invocation = ChaincodeInvocationSpec {
-        chaincode_spec: Some(ChaincodeSpec {
-            r#type: chaincode_spec::Type::Golang as i32,
-            chaincode_id: Some(chaincode("")),
-            input: Some(ChaincodeInput {
-                args: args.into(),
-                ..ChaincodeInput::default()
-            }),
-            ..ChaincodeSpec::default()
-        }),
+fn validation_info() -> ChaincodeValidationInfo {
+    let policy = ApplicationPolicy {
+        r#type: Some(application_policy::Type::ChannelConfigPolicyReference(
+            "/Channel/Application/Endorsement".to_owned(),
+        )),
     };
-    let payload = ChaincodeProposalPayload {
-        input: invocation.encode_to_vec().into(),
-        ..ChaincodeProposalPayload::default()
-    };
-    payload.encode_to_vec()
+    ChaincodeValidationInfo {
+        validation_plugin: "vscc".to_owned(),
+        validation_parameter: policy.encode_to_vec().into(),
+    }
 }
 
-fn action(key: &str, value: Bytes) -> ChaincodeAction {
-    let writes = KvrwSet {
-        writes: vec![KvWrite {
-            key: key.to_owned(),
+/// What a transaction claims to be the outcome of.
+struct Invocation {
+    chaincode: &'static str,
+    version: &'static str,
+    arguments: Vec<Bytes>,
+    writes: Vec<(String, Bytes)>,
+}
+
+impl Invocation {
+    fn chaincode(&self, version: &str) -> ChaincodeId {
+        ChaincodeId {
+            name: self.chaincode.to_owned(),
+            version: version.to_owned(),
+            ..ChaincodeId::default()
+        }
+    }
+
+    fn proposal(&self) -> Vec<u8> {
+        let invocation = ChaincodeInvocationSpec {
+            chaincode_spec: Some(ChaincodeSpec {
+                r#type: chaincode_spec::Type::Golang as i32,
+                chaincode_id: Some(self.chaincode("")),
+                input: Some(ChaincodeInput {
+                    args: self.arguments.clone(),
+                    ..ChaincodeInput::default()
+                }),
+                ..ChaincodeSpec::default()
+            }),
+        };
+        let payload = ChaincodeProposalPayload {
+            input: invocation.encode_to_vec().into(),
+            ..ChaincodeProposalPayload::default()
+        };
+        payload.encode_to_vec()
+    }
+
+    fn action(&self) -> ChaincodeAction {
+        let writes = self.writes.iter().map(|(key, value)| KvWrite {
+            key: key.clone(),
             is_delete: false,
-            value,
-        }],
-        ..KvrwSet::default()
-    };
-    let results = TxReadWriteSet {
-        data_model: tx_read_write_set::DataModel::Kv as i32,
-        ns_rwset: vec![NsReadWriteSet {
-            namespace: CHAINCODE.to_owned(),
-            rwset: writes.encode_to_vec().into(),
-            ..NsReadWriteSet::default()
-        }],
-    };
-    ChaincodeAction {
-        results: results.encode_to_vec().into(),
-        response: Some(Response {
-            status: 200,
-            ..Response::default()
-        }),
-        chaincode_id: Some(chaincode(CHAINCODE_VERSION)),
-        ..ChaincodeAction::default()
+            value: value.clone(),
+        });
+        let rwset = KvrwSet {
+            writes: writes.collect(),
+            ..KvrwSet::default()
+        };
+        let results = TxReadWriteSet {
+            data_model: tx_read_write_set::DataModel::Kv as i32,
+            ns_rwset: vec![NsReadWriteSet {
+                namespace: self.chaincode.to_owned(),
+                rwset: rwset.encode_to_vec().into(),
+                ..NsReadWriteSet::default()
+            }],
+        };
+        ChaincodeAction {
+            results: results.encode_to_vec().into(),
+            response: Some(Response {
+                status: 200,
+                ..Response::default()
+            }),
+            chaincode_id: Some(self.chaincode(self.version)),
+            ..ChaincodeAction::default()
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use selvedge_ledger::{BlockStore, LedgerError};
-use selvedge_protos::block::{data_hash, header_hash};
+use selvedge_protos::block::{data_hash, header_hash, metadata_slot};
+use selvedge_protos::common::BlockMetadataIndex;
 
 use crate::error::DevnetError;
 
@@ -13,11 +15,24 @@ pub(super) struct Difference {
     peer: String,
     block: u64,
     found: Option<[u8; 32]>,
+    /// Whether it is the outcome of validation that differs, not the block.
+    is_verdict: bool,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { peer, block, found } = self;
+        let Self {
+            peer,
+            block,
+            found,
+            is_verdict,
+        } = self;
+        if *is_verdict {
+            return write!(
+                f,
+                "{peer} has other verdicts on block {block}, or another state after it"
+            );
+        }
         match found {
             None => write!(f, "{peer} lacks block {block}"),
             Some(hash) => write!(
@@ -29,7 +44,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares blocks 0 to `last`, header hash by header hash, and each block's data with its header.
+/// Compares blocks 0 to `last`, header hash by header hash, each block's data with its header, and among
+/// the peers verdicts and commit hash.
 /// Costs the reading of all these blocks from every store, on a thread of its own.
 pub(super) async fn first_difference(
     reference: BlockStore,
@@ -39,11 +55,18 @@ pub(super) async fn first_difference(
     let comparison = tokio::task::spawn_blocking(move || {
         for number in 0..=last {
             let expected = hash(&reference, number)?;
+            let mut outcome = None;
             for (name, store) in &peers {
                 let found = hash(store, number)?;
-                if found.is_none() || found != expected {
-                    let (peer, block) = (name.clone(), number);
-                    return Ok(Some(Difference { peer, block, found }));
+                let is_other = found.is_none() || found != expected;
+                let verdict = verdict(store, number)?;
+                if is_other || *outcome.get_or_insert_with(|| verdict.clone()) != verdict {
+                    return Ok(Some(Difference {
+                        peer: name.clone(),
+                        block: number,
+                        found,
+                        is_verdict: !is_other,
+                    }));
                 }
             }
         }
@@ -54,6 +77,16 @@ pub(super) async fn first_difference(
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };
     compared.map_err(DevnetError::Compare)
+}
+
+/// What validation has written into a block.
+fn verdict(store: &BlockStore, number: u64) -> Result<Option<[Bytes; 2]>, LedgerError> {
+    let block = store.block(number)?;
+    let slots = [
+        BlockMetadataIndex::TransactionsFilter,
+        BlockMetadataIndex::CommitHash,
+    ];
+    Ok(block.map(|block| slots.map(|slot| metadata_slot(&block, slot))))
 }
 
 /// The hash of a block's header if its data match; of other data, a hash that no header has.

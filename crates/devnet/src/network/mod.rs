@@ -23,9 +23,9 @@ use tonic::transport::Channel;
 
 use crate::error::{DevnetError, file_error};
 use crate::options::Options;
-use crate::orderer::{Orderer, OrdererError, OrdererOptions};
+use crate::orderer::{Orderer, OrdererError, OrdererOptions, Refusal};
 use crate::summary::Summary;
-use crate::traffic::{Author, flow};
+use crate::traffic::{Author, TrafficError, flow};
 use crate::view::{Status, View};
 pub use folder::CHANNEL;
 use folder::NetworkFolder;
@@ -101,11 +101,29 @@ impl Network {
             "ordering node at {}, channel {CHANNEL}",
             folder.orderer_address()
         ));
-        Ok(Self {
+        let network = Self {
             folder,
             orderer,
             peers: Vec::new(),
-        })
+        };
+        if network.orderer.store().height() == 1 {
+            network.define_chaincode().await?;
+        }
+        Ok(network)
+    }
+
+    /// Block 1 of the channel, without which no transaction would be valid.
+    async fn define_chaincode(&self) -> Result<(), DevnetError> {
+        let definition = self.author()?.define().map_err(TrafficError::from)?;
+        let mut heights = self.orderer.store().subscribe();
+        let refused = |refusal: Refusal| TrafficError::Refused {
+            status: refusal.status() as i32,
+            info: refusal.to_string(),
+        };
+        self.orderer.submit(definition).await.map_err(refused)?;
+        // Fails if nothing can be ordered any more.
+        let ordered = heights.wait_for(|height| *height == 2).await;
+        ordered.map(drop).map_err(|_| TrafficError::Closed.into())
     }
 
     async fn run(

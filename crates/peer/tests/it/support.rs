@@ -277,6 +277,11 @@ impl Chain {
         self.push_envelopes(envelopes, false)
     }
 
+    /// The definition of the chaincode that the transactions are of.
+    pub fn definition(&self) -> Bytes {
+        self.author.define().unwrap().encode_to_vec().into()
+    }
+
     /// One transaction for each key.
     pub fn envelopes(&self, keys: &[&str]) -> Vec<Bytes> {
         let value = Bytes::from_static(b"value");

@@ -67,6 +67,35 @@ async fn recorded_chains_get_the_verdicts_and_hashes_of_go_peers(
     }
 }
 
+#[tokio::test]
+async fn what_a_valid_transaction_wrote_can_be_read_when_its_block_is_told() {
+    let network = Network::new();
+    let (channels, _events) = network.channels("data");
+    join(&channels, network.genesis_bytes()).await.unwrap();
+    let channel = channels.get(CHANNEL).unwrap();
+    let mut chain = Chain::new(&network);
+    // The definition counts from the block after.
+    let mut first = chain.envelopes(&["early"]);
+    first.insert(0, chain.definition());
+    let blocks = [
+        chain.push_envelopes(first, false),
+        chain.push(&["a", "b"]),
+        chain.push(&["a"]),
+    ];
+    commit_by_queue(&channel, &blocks).await;
+
+    let of_block = |number| verdicts(&channel.ledger().block(number).unwrap().unwrap());
+    assert_eq!(of_block(1), ["VALID", "INVALID_CHAINCODE"]);
+    assert_eq!(of_block(2), ["VALID", "VALID"]);
+    let query = channel.reader().query().unwrap();
+    assert_eq!(query.height(), 4);
+    assert_eq!(query.value("kv", "early").unwrap(), None);
+    assert_eq!(query.value("kv", "b").unwrap(), Some("value".into()));
+    let page = query.range("kv", "", "", 10).unwrap();
+    assert_eq!(page.entries.len(), 2);
+    assert_eq!(*channel.committed().borrow(), 4);
+}
+
 /// Gives a transaction hashed writes to a collection that nobody has defined. Its signatures are no longer
 /// good, which does not help a Go peer.
 fn with_undefined_collection(envelope: &Bytes) -> Bytes {

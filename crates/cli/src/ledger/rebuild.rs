@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use indicatif::ProgressBar;
 use selvedge_ledger::{LedgerError, Options};
 use selvedge_peer::commit::replay::replay;
@@ -54,8 +55,16 @@ fn from_verdicts(folder: &Path, channel: &str) -> Result<Result<u64, u64>, Failu
         }
     };
     let ledgers = open(folder, options)?;
-    // An unknown channel is told before anything is removed.
-    ledgers.inspect(channel)?;
+    // What cannot be rebuilt is told before anything is removed.
+    let first = ledgers.inspect(channel)?.first_block()?;
+    if first > 0 {
+        return Err(anyhow!(
+            "channel {channel} was joined by a snapshot and begins with block {first}, so its databases cannot \
+             be made of its blocks; if they are damaged, remove the channel's ledger and join it by a \
+             snapshot again"
+        )
+        .into());
+    }
     ledgers.remove_databases(channel)?;
     let blocks = ledgers.open_channel(channel);
     indexing.finish_and_clear();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use selvedge_ledger::state::{StateDatabase, StateError};
 use selvedge_ledger::store::{Durability, StoreError, Table};
 use selvedge_ledger::{IndexInspection, InspectedBlock, Inspection, LedgerError};
-use selvedge_protos::block::metadata;
+use selvedge_protos::block::{metadata, metadata_slot};
 use selvedge_protos::common::BlockMetadataIndex;
 use selvedge_validation::mvcc;
 
@@ -77,7 +77,8 @@ pub struct Verified {
     pub wrong: u64,
 }
 
-/// Verifies a ledger that nobody has open. The state is computed anew in `scratch`, an empty folder with
+/// Verifies a ledger that nobody has open. One that begins with a snapshot is verified as far as its blocks
+/// and its index go. The state is computed anew in `scratch`, an empty folder with
 /// room for it. Costs the time of a rebuild, and the memory of one block.
 pub fn verify(
     inspection: &Inspection,
@@ -87,8 +88,9 @@ pub fn verify(
     let mut verification = Verification {
         channel: inspection.channel(),
         state: LedgerState::new(StateDatabase::open(scratch)?),
-        commit_hash: None,
+        commit_hashes: Vec::new(),
         is_computed: true,
+        height: 0,
         told: Told {
             observer,
             verified: Verified::default(),
@@ -102,9 +104,11 @@ struct Verification<'a, O> {
     channel: &'a str,
     /// What follows from the blocks so far.
     state: LedgerState,
-    commit_hash: Option<[u8; 32]>,
+    /// Of the last block: as it is stored, and, if that is wrong, as it should be.
+    commit_hashes: Vec<[u8; 32]>,
     /// Whether all blocks so far could be computed.
     is_computed: bool,
+    height: u64,
     told: Told<'a, O>,
 }
 
@@ -132,6 +136,16 @@ impl<O: Observer> Verification<'_, O> {
             Some(stored) => stored.savepoint()?,
             None => None,
         };
+        let first = inspection.first_block()?;
+        if first > 0 {
+            self.is_computed = false;
+            let begins = format!(
+                "the ledger begins with a snapshot and block {first}, so neither commit hashes nor state can \
+                 be computed from its blocks"
+            );
+            self.told.unfinished(Part::State, begins);
+        }
+        self.height = first;
         let mut blocks = inspection.blocks()?;
         loop {
             let block = match blocks.next_block() {
@@ -156,13 +170,14 @@ impl<O: Observer> Verification<'_, O> {
                     compared => compared?,
                 }
             }
-            self.told.verified.blocks = number + 1;
+            self.told.verified.blocks += 1;
+            self.height = number + 1;
             self.told.observer.verified(block.length());
         }
         if let Some(incomplete) = blocks.incomplete() {
             self.told.unfinished(Part::Blocks, incomplete);
         }
-        let height = self.told.verified.blocks;
+        let height = self.height;
         if let Some(index) = index {
             self.finish_index(index, height)?;
         }
@@ -241,41 +256,41 @@ impl<O: Observer> Verification<'_, O> {
         Ok(database.commit(&updates, Durability::Process)?)
     }
 
+    /// A commit hash that is wrong is one fault: the next one may follow from it, or from what it should be.
     fn compare_commit_hash(&mut self, block: &InspectedBlock, batch: &mvcc::UpdateBatch) {
         let number = block.number;
         let block = &block.block;
         let slot = metadata(block, BlockMetadataIndex::CommitHash);
-        let found = slot.map(|metadata| metadata.value).unwrap_or_default();
+        let stored = slot.map(|metadata| metadata.value).unwrap_or_default();
+        let filter = metadata_slot(block, BlockMetadataIndex::TransactionsFilter);
+        let previous = std::mem::take(&mut self.commit_hashes);
+        let mut expected = Vec::new();
         // The first block has none; a chain that began without commit hashes has none at all.
-        let has_one = number == 1 && !found.is_empty() || self.commit_hash.is_some();
-        let expected = has_one.then(|| {
-            let filter = selvedge_protos::block::metadata_slot(
-                block,
-                BlockMetadataIndex::TransactionsFilter,
-            );
-            mvcc::commit_hash(
-                self.commit_hash.as_ref().map(|hash| &hash[..]),
-                &filter,
-                batch,
-            )
-        });
-        if expected.as_ref().map_or(&[][..], |hash| &hash[..]) != found {
-            let expected = expected.map_or_else(|| "none".to_owned(), hex::encode);
-            self.told.wrong(
-                Part::Verdicts,
-                format!(
-                    "block {number} has the commit hash {}, its verdicts and write-sets give {expected}",
-                    if found.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        hex::encode(&found)
-                    }
-                ),
-            );
+        if number == 1 && !stored.is_empty() {
+            expected.push(mvcc::commit_hash(None, &filter, batch));
         }
-        // So that one wrong hash is one finding: the next block is compared with what is stored.
-        let stored = <[u8; 32]>::try_from(&found[..]).ok();
-        self.commit_hash = stored.or(expected);
+        for previous in &previous {
+            expected.push(mvcc::commit_hash(Some(previous), &filter, batch));
+        }
+        let is_right = match expected.as_slice() {
+            [] => stored.is_empty(),
+            expected => expected.iter().any(|expected| stored == expected[..]),
+        };
+        self.commit_hashes.extend(<[u8; 32]>::try_from(&stored[..]));
+        if is_right {
+            return;
+        }
+        let shown = |hash: Option<&[u8]>| hash.map_or_else(|| "none".to_owned(), hex::encode);
+        let computed = expected.first();
+        self.told.wrong(
+            Part::Verdicts,
+            format!(
+                "block {number} has the commit hash {}, its verdicts and write-sets give {}",
+                shown(Some(&stored[..]).filter(|stored| !stored.is_empty())),
+                shown(computed.map(|hash| &hash[..]))
+            ),
+        );
+        self.commit_hashes.extend(computed);
     }
 
     /// Compares the database of the state, table by table.

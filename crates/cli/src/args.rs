@@ -26,8 +26,11 @@ pub enum Command {
     /// Operate a peer node: start.
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Operate a channel: fetch|getinfo|join|list.
+    /// Operate a channel: fetch|getinfo|join|joinbysnapshot|joinbysnapshotstatus|list.
     Channel(Box<ChannelArgs>),
+    /// Manage snapshot requests: submitrequest|cancelrequest|listpending.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Print the version.
     Version,
     /// Whole networks for development, in one process.
@@ -167,6 +170,14 @@ pub enum ChannelCommand {
         #[arg(short = 'b', long = "blockpath")]
         block_path: Option<PathBuf>,
     },
+    /// Joins the peer to a channel by the specified snapshot.
+    Joinbysnapshot {
+        /// Path to the snapshot directory, as the peer sees it.
+        #[arg(long = "snapshotpath", default_value = "", hide_default_value = true)]
+        snapshot_path: String,
+    },
+    /// Query if joinbysnapshot is running for any channel.
+    Joinbysnapshotstatus,
     /// List of channels peer has joined.
     List,
     /// Get blockchain information of a specified channel. Requires '-c'.
@@ -194,6 +205,55 @@ pub enum ChannelCommand {
         #[arg(long = "bestEffort", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = flag, hide_default_value = true)]
         best_effort: bool,
     },
+}
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Submit a request for a snapshot at the specified block, or, without one, at the last committed
+    /// block.
+    Submitrequest {
+        /// Of which peer and channel.
+        #[command(flatten)]
+        to: SnapshotArgs,
+        /// The block number for which a snapshot will be generated.
+        #[arg(short = 'b', long = "blockNumber", default_value_t = 0)]
+        block_number: u64,
+    },
+    /// Cancel a request for a snapshot at the specified block.
+    Cancelrequest {
+        /// Of which peer and channel.
+        #[command(flatten)]
+        to: SnapshotArgs,
+        /// The block number for which a snapshot will be generated.
+        #[arg(short = 'b', long = "blockNumber", default_value_t = 0)]
+        block_number: u64,
+    },
+    /// List pending requests for snapshots.
+    Listpending {
+        /// Of which peer and channel.
+        #[command(flatten)]
+        to: SnapshotArgs,
+    },
+}
+
+/// The flags that every `snapshot` verb has.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// The channel on which this command should be executed.
+    #[arg(
+        short = 'c',
+        long = "channelID",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub channel_id: String,
+    /// The address of the peer to connect to; peer.address if not given.
+    #[arg(long = "peerAddress", default_value = "", hide_default_value = true)]
+    pub peer_address: String,
+    /// The path to the TLS root cert file of the peer to connect to; peer.tls.rootcert.file if not given.
+    #[arg(long = "tlsRootCertFile")]
+    pub tls_root_cert_file: Option<PathBuf>,
 }
 
 /// `devnet`.

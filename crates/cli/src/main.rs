@@ -7,7 +7,7 @@
 //!
 //! - `args`: what can be said on the command line.
 //! - `client`: gRPC clients of a peer and of an ordering node, as the configured identity.
-//! - `channel`, `devnet`, `ledger`, `node`, `simulate`, `version`: the verbs.
+//! - `channel`, `devnet`, `ledger`, `node`, `simulate`, `snapshot`, `version`: the verbs.
 //!
 //! Results go to standard output, the log and errors to standard error. A failure is one line that
 //! begins with `Error: `, and exit status 1, as in Fabric.
@@ -21,6 +21,7 @@ mod ledger;
 mod node;
 mod signals;
 mod simulate;
+mod snapshot;
 mod version;
 
 use std::ffi::OsString;
@@ -89,6 +90,7 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
             Ok(())
         }
         Command::Channel(arguments) => channel::run(*arguments),
+        Command::Snapshot(command) => snapshot::run(command),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
         Command::Ledger(command) => ledger::run(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::*;
-use crate::args::{ChannelArgs, ChannelCommand};
+use crate::args::{ChannelArgs, ChannelCommand, SnapshotCommand};
 
 fn parse_words(words: &str) -> Result<CommandLine, clap::Error> {
     parse("peer", words.split_whitespace().map(OsString::from))
@@ -161,7 +161,41 @@ fn simulate_has_the_defaults_of_its_crate() {
     assert_eq!(partition.per_mille, 250);
 }
 
+#[test]
+fn snapshots_and_joins_by_them() {
+    let command = |words: &str| match parse_words(words).unwrap().command {
+        Command::Snapshot(command) => command,
+        other => panic!("{other:?}"),
+    };
+    let SnapshotCommand::Submitrequest { to, block_number } =
+        command("peer snapshot submitrequest -c ch --peerAddress h:1 --tlsRootCertFile ca.pem")
+    else {
+        panic!()
+    };
+    assert_eq!((&*to.channel_id, &*to.peer_address), ("ch", "h:1"));
+    assert_eq!(to.tls_root_cert_file, Some(PathBuf::from("ca.pem")));
+    assert_eq!(block_number, 0);
+    let SnapshotCommand::Cancelrequest { block_number, .. } =
+        command("peer snapshot cancelrequest -c ch -b 12")
+    else {
+        panic!()
+    };
+    assert_eq!(block_number, 12);
+    assert!(matches!(
+        command("peer snapshot listpending -c ch"),
+        SnapshotCommand::Listpending { .. }
+    ));
+    let join = channel("joinbysnapshot --snapshotpath /a/b").command;
+    assert!(matches!(
+        join,
+        ChannelCommand::Joinbysnapshot { snapshot_path } if snapshot_path == "/a/b"
+    ));
+    let status = channel("joinbysnapshotstatus").command;
+    assert!(matches!(status, ChannelCommand::Joinbysnapshotstatus));
+}
+
 #[rstest]
+#[case("peer snapshot listpending -b 1")]
 #[case("peer bogus")]
 #[case("peer channel bogus")]
 #[case("peer channel list extra")]

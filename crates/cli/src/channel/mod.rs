@@ -1,50 +1,33 @@
-//! `channel join | list | getinfo | fetch`, with Fabric's output.
+//! `channel join | joinbysnapshot | joinbysnapshotstatus | list | getinfo | fetch`, with Fabric's output.
 
 mod fetch;
 mod getinfo;
+mod snapshot;
 
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use selvedge_peer::config::{ClientConfig, Sources};
-use selvedge_peer::logging;
+use selvedge_peer::config::ClientConfig;
 use selvedge_protos::Message as _;
 use selvedge_protos::common::HeaderType;
 use selvedge_protos::protos::ChannelQueryResponse;
 use tracing::info;
 
 use crate::args::{ChannelArgs, ChannelCommand, OrdererArgs};
-use crate::client::{Endorser, Identity};
+use crate::client::{self, Endorser, Identity};
 use crate::failure::{Failure, causes, print_out};
 
 const OK: i32 = 200;
 
 /// Runs one verb.
 pub fn run(arguments: ChannelArgs) -> Result<(), Failure> {
-    logging::init_from_environment()?;
-    let mut config = configuration()?;
+    let (mut config, identity) = client::configured()?;
     set_orderer(&mut config, arguments.orderer);
-    let identity = Identity::load(&config.local_msp)
-        .map_err(|error| Failure::Setup(format!("Cannot run peer because {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     Ok(runtime.block_on(run_verb(arguments.command, &config, &identity))?)
-}
-
-fn configuration() -> Result<ClientConfig, Failure> {
-    let loaded = Sources::discover()
-        .and_then(|sources| sources.client())
-        .map_err(|error| {
-            Failure::Setup(format!(
-                "Fatal error when initializing core config : {error}"
-            ))
-        })?;
-    for warning in loaded.warnings {
-        tracing::warn!(target: "main", "{warning}");
-    }
-    Ok(loaded.config)
 }
 
 /// What is said of the ordering node on the command line replaces the configuration, as in Fabric.
@@ -71,6 +54,10 @@ async fn run_verb(
             let block_path = block_path.ok_or_else(|| anyhow!("Must supply genesis block path"))?;
             join(config, identity, &block_path).await
         }
+        ChannelCommand::Joinbysnapshot { snapshot_path } => {
+            snapshot::join(config, identity, &snapshot_path).await
+        }
+        ChannelCommand::Joinbysnapshotstatus => snapshot::status(config, identity).await,
         ChannelCommand::List => list(config, identity).await,
         ChannelCommand::Getinfo { channel_id } => {
             let channel_id = channel_id.ok_or_else(|| anyhow!("Must supply channel ID"))?;
@@ -107,8 +94,17 @@ async fn join(config: &ClientConfig, identity: &Identity, block_path: &Path) -> 
             block_path.display()
         )
     })?;
-    let mut endorser = endorser(config, identity).await?;
     let arguments = vec![Bytes::from("JoinChain"), Bytes::from(block)];
+    submit(config, identity, arguments).await
+}
+
+/// Has the peer's system chaincode cscc join.
+async fn submit(
+    config: &ClientConfig,
+    identity: &Identity,
+    arguments: Vec<Bytes>,
+) -> anyhow::Result<()> {
+    let mut endorser = endorser(config, identity).await?;
     let response = endorser
         .call(HeaderType::Config, "cscc", arguments)
         .await

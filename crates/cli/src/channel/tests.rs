@@ -1,5 +1,7 @@
 use selvedge_protos::common::{BlockchainInfo, BootstrappingSnapshotInfo};
 
+use selvedge_peer::config::Sources;
+
 use super::*;
 
 #[test]

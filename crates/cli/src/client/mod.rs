@@ -4,12 +4,35 @@ mod connection;
 mod deliver;
 mod endorser;
 mod identity;
+mod snapshot;
 
+use selvedge_peer::config::{ClientConfig, Sources};
+use selvedge_peer::logging;
 use tonic::{Code, Status};
 
+use crate::failure::Failure;
 pub use deliver::{Deliver, Position};
 pub use endorser::Endorser;
 pub use identity::Identity;
+pub use snapshot::Snapshots;
+
+/// Reads the configuration, and loads the identity that it names. The log is set up by the environment.
+pub fn configured() -> Result<(ClientConfig, Identity), Failure> {
+    logging::init_from_environment()?;
+    let loaded = Sources::discover()
+        .and_then(|sources| sources.client())
+        .map_err(|error| {
+            Failure::Setup(format!(
+                "Fatal error when initializing core config : {error}"
+            ))
+        })?;
+    for warning in loaded.warnings {
+        tracing::warn!(target: "main", "{warning}");
+    }
+    let identity = Identity::load(&loaded.config.local_msp)
+        .map_err(|error| Failure::Setup(format!("Cannot run peer because {error}")))?;
+    Ok((loaded.config, identity))
+}
 
 /// A gRPC failure in the words of Go's library, which scripts know.
 fn rpc_error(status: &Status) -> anyhow::Error {

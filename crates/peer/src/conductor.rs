@@ -1,5 +1,11 @@
 //! The task that follows the channels: tells gossip, the ordering service client, TLS and metrics what
 //! has happened in them.
+//!
+//! # Differences
+//!
+//! A Go peer lists in its StateInfo the chaincodes that it has installed and that its organisation has
+//! approved, and `_lifecycle` in any case, since discovery sends clients there for endorsements (Fabric:
+//! `core/chaincode/lifecycle`, MetadataManager). This peer endorses none of them, so it lists none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 
 mod verifier;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,7 @@ impl Delivery {
             give_up_after: None,
             censorship_timeout: client.block_censorship_timeout,
             max_message: config.max_recv_msg_size,
+            buffer: FETCHED_BLOCKS,
             ..FetchOptions::default()
         };
         let mut overrides = HashMap::new();
@@ -263,14 +264,17 @@ struct Intake {
 
 impl Intake {
     async fn run(mut self, mut blocks: mpsc::Receiver<VerifiedBlock>) {
+        let mut ahead = Ahead::default();
         while let Some(block) = blocks.recv().await {
-            let (number, lookahead) = (block.number(), self.lookahead);
-            let room = self
-                .announced
-                .wait_for(|height| number < height.saturating_add(lookahead));
+            let (number, length) = (block.number(), block.bytes().len());
+            let room = self.announced.wait_for(|height| {
+                ahead.committed(*height);
+                number < height.saturating_add(self.lookahead) && ahead.has_room(length)
+            });
             if room.await.is_err() {
                 return;
             }
+            ahead.push(number, length);
             let event = Event::BlockFromOrderer {
                 channel: self.id.clone(),
                 block: block.into(),
@@ -279,5 +283,62 @@ impl Intake {
                 return;
             }
         }
+    }
+}
+
+/// Verified blocks that wait for room.
+const FETCHED_BLOCKS: usize = 2;
+/// Bytes of blocks that were handed to the core and are not committed, unless one alone is larger. The
+/// core takes every block that was ordered, so memory is bounded here.
+const BYTES_AHEAD: usize = 16 << 20;
+
+/// What was handed to the core and is not committed.
+#[derive(Default)]
+struct Ahead {
+    /// Number and length of each block.
+    blocks: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn push(&mut self, number: u64, length: usize) {
+        self.blocks.push_back((number, length));
+        self.bytes = self.bytes.saturating_add(length);
+    }
+
+    fn committed(&mut self, height: u64) {
+        while let Some((number, length)) = self.blocks.front().copied()
+            && number < height
+        {
+            self.bytes = self.bytes.saturating_sub(length);
+            self.blocks.pop_front();
+        }
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.blocks.is_empty() || self.bytes.saturating_add(length) <= BYTES_AHEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ahead_is_bounded_in_bytes_and_one_block_always_goes() {
+        let mut ahead = Ahead::default();
+        assert!(ahead.has_room(BYTES_AHEAD * 3));
+        for number in 5..9 {
+            assert!(ahead.has_room(BYTES_AHEAD / 4));
+            ahead.push(number, BYTES_AHEAD / 4);
+        }
+        assert!(!ahead.has_room(1));
+        ahead.committed(5);
+        assert!(!ahead.has_room(1), "block 5 is not in a ledger of height 5");
+        ahead.committed(7);
+        assert!(ahead.has_room(BYTES_AHEAD / 2));
+        assert!(!ahead.has_room(BYTES_AHEAD / 2 + 1));
+        ahead.committed(100);
+        assert!(ahead.has_room(usize::MAX));
     }
 }

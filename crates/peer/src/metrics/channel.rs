@@ -38,6 +38,7 @@ pub(super) struct ChannelFamilies {
     ledger_height: GaugeVec,
     block_processing_time: HistogramVec,
     block_storage_time: HistogramVec,
+    block_file_time: HistogramVec,
     state_db_time: HistogramVec,
     transaction_count: IntCounterVec,
     blocks_received: IntCounterVec,
@@ -83,6 +84,10 @@ impl ChannelFamilies {
                 "ledger_blockstorage_and_pvtdata_commit_time",
                 "Time taken in seconds for committing the block and private data to storage.",
             )?,
+            block_file_time: group.ledger_histograms(
+                "ledger_blockstorage_commit_time",
+                "Time taken in seconds for committing the block to storage.",
+            )?,
             state_db_time: group.ledger_histograms(
                 "ledger_statedb_commit_time",
                 "Time taken in seconds for committing block changes to state db.",
@@ -127,6 +132,7 @@ impl ChannelFamilies {
             ledger_height: self.ledger_height.with_label_values(&channel),
             block_processing_time: self.block_processing_time.with_label_values(&channel),
             block_storage_time: self.block_storage_time.with_label_values(&channel),
+            block_file_time: self.block_file_time.with_label_values(&channel),
             state_db_time: self.state_db_time.with_label_values(&channel),
             transaction_count: self.transaction_count.clone(),
             blocks_received: ARRIVALS.map(|arrival| {
@@ -156,8 +162,10 @@ pub struct ChannelMetrics {
     pub state_commit_duration: Histogram,
     /// `ledger_block_processing_time`, seconds: validation of reads and writes.
     pub block_processing_time: Histogram,
-    /// `ledger_blockstorage_and_pvtdata_commit_time`, seconds: writing the block file.
+    /// `ledger_blockstorage_and_pvtdata_commit_time`, seconds: writing the block file and private data.
     pub block_storage_time: Histogram,
+    /// `ledger_blockstorage_commit_time`, seconds: writing the block file.
+    pub block_file_time: Histogram,
     /// `ledger_statedb_commit_time`, seconds.
     pub state_db_time: Histogram,
     /// `selvedge_block_delay_seconds`.

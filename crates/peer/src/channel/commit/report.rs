@@ -24,9 +24,9 @@ pub(super) fn report(
     metrics
         .block_processing_time
         .observe(times.state_validation.as_secs_f64());
-    metrics
-        .block_storage_time
-        .observe(times.blocks.as_secs_f64());
+    for storage in [&metrics.block_storage_time, &metrics.block_file_time] {
+        storage.observe(times.blocks.as_secs_f64());
+    }
     metrics.state_db_time.observe(times.state.as_secs_f64());
     metrics
         .state_commit_duration

@@ -5,8 +5,8 @@
 //! `--features libfuzzer`) searches for inputs by coverage; the tests of this crate drive the same
 //! functions with random bytes and with damaged recordings on any toolchain.
 //!
-//! The gossip core's event interface is driven by `crates/gossip/tests/hostile.rs`, the block files by
-//! the crash and damage tests of `crates/ledger`, since both need more than bytes.
+//! The gossip core's event interface is driven by `crates/gossip/tests/hostile.rs`, since it needs more
+//! than bytes; what a crash may leave of a ledger, by the tests of `crates/ledger`.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,9 @@ use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig};
 use selvedge_gossip::crypto::{Crypto, Identity, IdentityFacts, IdentitySource, Refusal};
 use selvedge_gossip::message;
 use selvedge_gossip::types::{OrgId, PkiId};
+use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates};
+use selvedge_ledger::store::{Batch, Durability, MAX_KEY_LENGTH, MemoryStore, Store};
+use selvedge_ledger::testing::{FailingDisk, open_block_store};
 use selvedge_msp::MspManager;
 use selvedge_peer::config::Sources;
 use selvedge_peer::logging::LogSpec;
@@ -48,6 +51,8 @@ pub const TARGETS: &[Target] = &[
     ("proposal", proposal),
     ("core_yaml", core_yaml),
     ("log_spec", log_spec),
+    ("block_file", block_file),
+    ("state_rows", state_rows),
 ];
 
 /// A frame of a gossip stream: decoding, then verification with every signature accepted, so that
@@ -155,6 +160,63 @@ pub fn core_yaml(bytes: &[u8]) {
 pub fn log_spec(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = text.parse::<LogSpec>();
+    }
+}
+
+/// A block file, as a disk or a Go peer may have left it: what opens as a chain can be read.
+pub fn block_file(bytes: &[u8]) {
+    let Ok(folder) = tempfile::tempdir() else {
+        return;
+    };
+    let path = folder.path().join("blockfile_000000");
+    if std::fs::write(path, bytes).is_err() {
+        return;
+    }
+    let (disk, index) = (FailingDisk::endless(), Arc::new(MemoryStore::new()));
+    let options = selvedge_ledger::Options::default();
+    let opened = open_block_store("fuzz", &disk, folder.path(), index, &options);
+    if let Ok(store) = opened {
+        let _ = store.wait_for_index();
+        assert_eq!(
+            store.blocks_from(0).flatten().count() as u64,
+            store.height()
+        );
+    }
+}
+
+/// A row of the state's database that is not as it was written: the first byte chooses the table, the
+/// second the length of the key, which is as long as can be if that is 255.
+pub fn state_rows(bytes: &[u8]) {
+    let Some((&[table, length], rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let Some(table) = StateDatabase::TABLES.get(usize::from(table) % StateDatabase::TABLES.len())
+    else {
+        return;
+    };
+    let (key, value) = rest.split_at(rest.len().min(usize::from(length)));
+    let mut key = key.to_vec();
+    match length {
+        0 => return,
+        u8::MAX => key.resize(MAX_KEY_LENGTH, 0),
+        _ => key.push(0),
+    }
+    let store = Arc::new(MemoryStore::new());
+    let _ = StateDatabase::on(store.clone());
+    let mut batch = Batch::default();
+    batch.put(*table, key.clone(), value);
+    let _ = store.commit(batch, Durability::Process);
+    let Ok(state) = StateDatabase::on(store) else {
+        return;
+    };
+    let _ = state.savepoint();
+    state.entries().for_each(drop);
+    let namespace = Namespace::public("");
+    state.range(namespace, &[], None).for_each(drop);
+    let _ = state.get(namespace, key.get(1..).unwrap_or_default());
+    state.history().places("", "").for_each(drop);
+    for block in 0..2 {
+        let _ = state.commit(&StateUpdates::new(block), Durability::Process);
     }
 }
 

@@ -36,6 +36,10 @@ fn recordings() -> Vec<Vec<u8>> {
         );
     }
     recordings.extend(transactions(&root.join("forged/orderer-blocks")));
+    let go_peer = "../crates/ledger/testdata/go-peer/blockfile_000000";
+    let file = std::fs::read(root.join(go_peer)).expect(go_peer);
+    // The first of its blocks, and a part of the next.
+    recordings.push(file[..file.len().min(60_000)].to_vec());
     recordings.retain(|bytes| bytes.len() < 64 * 1024);
     recordings
 }

@@ -4,8 +4,9 @@
 //!
 //! Store and bare file take turns, so that both meet the disk in the same mood; what is printed are
 //! medians, and the median of the ratios of neighbours. `alone` waits for the index before each turn,
-//! `in a row` appends without a pause and counts the index to the end. Everything happens in the folder
-//! for temporary files: set TMPDIR to measure another disk.
+//! `in a row` appends without a pause and counts the index to the end. Then blocks of one transaction are
+//! committed to block files and state. Everything happens in the folder for temporary files: set TMPDIR to
+//! measure another disk.
 
 #![allow(
     missing_docs,
@@ -18,9 +19,12 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates, VersionedValue};
+use selvedge_ledger::store::Durability;
 use selvedge_ledger::{BlockStore, Options};
 use selvedge_protos::Message;
 use selvedge_protos::common::{Block, BlockHeader};
+use selvedge_protos::kvrwset::Version;
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -29,7 +33,7 @@ mod support;
 const ROW: usize = 32;
 
 struct Pair {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     file: File,
     store: BlockStore,
     tip: Option<BlockHeader>,
@@ -49,7 +53,7 @@ impl Pair {
             store: BlockStore::open("bench", &files, &index, &Options::default()).unwrap(),
             tip: None,
             transactions,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -114,6 +118,38 @@ fn measure(name: &str, transactions: u64, rounds: usize, count: usize) {
     );
 }
 
+/// Commits of blocks with one transaction that writes two keys.
+fn measure_commits(rounds: usize) {
+    let mut pair = Pair::new(1);
+    let state = StateDatabase::open(&pair.folder.path().join("state")).unwrap();
+    let mut times = Vec::with_capacity(rounds);
+    for (number, (block, _)) in (0..).zip(pair.blocks(rounds)) {
+        let start = Instant::now();
+        pair.store.append(&block).unwrap();
+        let mut updates = StateUpdates::new(number);
+        for key in [format!("key-{number}"), "counter".to_owned()] {
+            let value = VersionedValue {
+                value: vec![7; 200].into(),
+                metadata: Vec::new().into(),
+                version: Version {
+                    block_num: number,
+                    tx_num: 0,
+                },
+            };
+            updates.put(Namespace::public("basic"), key.as_bytes(), value);
+        }
+        state.commit(&updates, Durability::Process).unwrap();
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let times = sorted(times.into_iter());
+    println!(
+        "   1 transaction, block files and state: p50 {:.3} ms, p99 {:.3} ms, max {:.3} ms",
+        quantile(&times, 0.5),
+        quantile(&times, 0.99),
+        quantile(&times, 1.0),
+    );
+}
+
 fn main() {
     let rounds = std::env::args().nth(1);
     let rounds = rounds.map_or(320, |rounds| rounds.parse().unwrap());
@@ -121,4 +157,5 @@ fn main() {
         measure("alone", transactions, rounds, 1);
         measure("in a row", transactions, rounds.div_ceil(ROW), ROW);
     }
+    measure_commits(4 * rounds);
 }

@@ -29,6 +29,8 @@ const CHAINCODE: Namespace<'static> = Namespace::public("basic");
 const KEYS_OF_A_BLOCK: u64 = 5_000;
 const READS_OF_A_TURN: u64 = 20_000;
 const TURNS: u64 = 10;
+/// Keys that are read again and again.
+const HOT_KEYS: u64 = 1_000;
 
 /// Numbers that look like chance, the same each time.
 fn scattered(number: u64) -> u64 {
@@ -73,30 +75,25 @@ struct State {
     keys: u64,
     database: StateDatabase,
     present: Vec<Duration>,
+    hot: Vec<Duration>,
     absent: Vec<Duration>,
 }
 
 impl State {
     fn turn(&mut self, turn: u64) {
-        let numbers = || (0..READS_OF_A_TURN).map(|read| scattered(turn * READS_OF_A_TURN + read));
-        let started = processor_time();
-        for number in numbers() {
-            let found = self
-                .database
-                .get(CHAINCODE, &key(number % self.keys))
-                .unwrap();
-            assert!(black_box(found).is_some());
-        }
-        self.present.push(processor_time() - started);
-        let started = processor_time();
-        for number in numbers() {
-            let found = self
-                .database
-                .get(CHAINCODE, &key(number | 1 << 60))
-                .unwrap();
-            assert!(black_box(found).is_none());
-        }
-        self.absent.push(processor_time() - started);
+        let first = turn * READS_OF_A_TURN;
+        let read = |number_of: &dyn Fn(u64) -> u64, is_there: bool| {
+            let started = processor_time();
+            for number in first..first + READS_OF_A_TURN {
+                let key = key(number_of(scattered(number)));
+                let found = self.database.get(CHAINCODE, &key).unwrap();
+                assert_eq!(black_box(found).is_some(), is_there);
+            }
+            processor_time() - started
+        };
+        self.present.push(read(&|number| number % self.keys, true));
+        self.absent.push(read(&|number| number | 1 << 60, false));
+        self.hot.push(read(&|number| number % HOT_KEYS, true));
     }
 }
 
@@ -129,6 +126,7 @@ fn main() {
                 keys,
                 database: open(folder.as_ref(), keys),
                 present: Vec::new(),
+                hot: Vec::new(),
                 absent: Vec::new(),
             }
         })
@@ -140,10 +138,11 @@ fn main() {
     }
     for state in &mut states {
         println!(
-            "{} keys: a key that is there {:.2} us, one that is not {:.2} us",
+            "{} keys: any key {:.2} us, one of {HOT_KEYS} keys {:.2} us, one that is not there {:.2} us",
             state.keys,
             median(&mut state.present),
-            median(&mut state.absent)
+            median(&mut state.hot),
+            median(&mut state.absent),
         );
     }
     println!("{}", resident());

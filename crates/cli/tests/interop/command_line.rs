@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use selvedge_protos::Message as _;
 use selvedge_protos::common::Block;
 
 use super::fabric::{Fabric, run, try_run};
 use super::network::{At, CHANNEL, Kind, Lead, Network, Plan};
+use super::observe::comparable;
 
 /// join, list, getinfo and fetch.
 pub fn channel(fabric: &Fabric) {
@@ -69,10 +69,7 @@ fn ask(network: &Network, cli: impl Fn() -> Command) -> Answers {
             .args(["channel", "fetch", position])
             .arg(&file)
             .args(["-c", CHANNEL]));
-        let mut block = Block::decode(fs::read(file).unwrap().as_slice()).unwrap();
-        // Who signed is one ordering node's matter; verdicts and commit hashes are compared elsewhere.
-        block.metadata = None;
-        block
+        comparable(&fs::read(file).unwrap())
     });
     Answers {
         list: channels.map(str::to_owned).collect(),

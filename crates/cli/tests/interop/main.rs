@@ -14,11 +14,12 @@
 //! The last of these measures; see `spread`.
 //!
 //! - [`fabric`]: the binaries; [`process`]: nodes and conditions; [`files`]: their configuration.
-//! - [`network`]: a network; [`client`]: what is done to it.
+//! - [`network`]: a network; [`client`]: what is done to it; [`observe`]: what its peers tell.
 //! - the others: scenarios.
 //!
 //! No scenario waits a time and hopes: each waits for conditions, read from metrics and command lines of
-//! both kinds of peer. A scenario that fails leaves its folder, with every node's log, and says where.
+//! both kinds of peer. A scenario that fails leaves its folder, with every node's log, and says where;
+//! `INTEROP_LOGGING_SPEC` becomes the `FABRIC_LOGGING_SPEC` of the peers.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,8 +36,10 @@ mod files;
 mod gossip;
 mod identity;
 mod network;
+mod observe;
 mod ordering;
 mod process;
+mod recovery;
 mod spread;
 
 use std::io::Write as _;
@@ -87,6 +90,8 @@ const SCENARIOS: &[Scenario] = &[
         needs_v3: true,
         ..scenario("bft_ordering_and_the_loss_of_a_node", ordering::bft)
     },
+    scenario("a_killed_peer_comes_back_with_what_it_had", recovery::kills),
+    scenario("the_folder_of_a_go_peer_is_taken_over", recovery::take_over),
     scenario("the_command_lines_work_against_both", command_line::channel),
     Scenario {
         measures: true,

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::fabric::{Fabric, clean, run, try_run};
 use super::files::{NodeSettings, PROFILE, configtx_yaml, loopback};
-use super::process::{Process, eventually, free_ports, http_get, sum_of};
+use super::process::{Process, eventually, free_ports};
 
 /// The channel that all peers join.
 pub const CHANNEL: &str = "interop";
@@ -386,6 +386,11 @@ impl Network {
         self.peers.remove(&at).expect("a peer that runs");
     }
 
+    /// Where a peer's operations endpoint listens.
+    pub fn operations_port(&self, at: At) -> u16 {
+        self.peer_ports[&at].operations
+    }
+
     /// What a peer has printed, over all its lives.
     pub fn log(&self, at: At) -> String {
         self.peers[&at].log()
@@ -464,105 +469,5 @@ impl Network {
     /// Says that the ordering nodes have taken so many messages.
     pub fn grow(&mut self, blocks: u64) {
         self.height += blocks;
-    }
-
-    /// A metric of a peer for the channel.
-    pub fn metric(&self, at: At, name: &str) -> Result<f64, String> {
-        self.labelled_metric(at, name, &[])
-    }
-
-    /// The sum of a peer's samples for the channel that have these labels too.
-    pub fn labelled_metric(
-        &self,
-        at: At,
-        name: &str,
-        labels: &[(&str, &str)],
-    ) -> Result<f64, String> {
-        let text = http_get(self.peer_ports[&at].operations, "/metrics")?;
-        let labels = [&[("channel", CHANNEL)], labels].concat();
-        sum_of(&text, name, &labels).ok_or_else(|| format!("{at:?} has no {name} {labels:?}"))
-    }
-
-    /// Blocks that a peer has committed, the genesis block included.
-    pub fn height_of(&self, at: At) -> Result<u64, String> {
-        let height = self.metric(at, "ledger_blockchain_height")?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        Ok(height as u64)
-    }
-
-    /// Waits until all these peers have every block, and compares what they have.
-    #[track_caller]
-    pub fn await_all_blocks(&self, peers: &[At]) {
-        for at in peers {
-            self.await_height(*at, self.height);
-        }
-        let tips: Vec<_> = peers.iter().map(|at| (*at, self.tip(*at))).collect();
-        for (at, tip) in &tips {
-            assert_eq!(*tip, tips[0].1, "{at:?} against {:?}", tips[0].0);
-        }
-    }
-
-    /// Waits until a peer has so many blocks.
-    #[track_caller]
-    pub fn await_height(&self, at: At, height: u64) {
-        eventually(&format!("{at:?} has {height} blocks"), || {
-            match self.height_of(at) {
-                Ok(found) if found >= height => Ok(()),
-                other => Err(other),
-            }
-        });
-    }
-
-    /// Height and hashes as `peer channel getinfo` prints them.
-    pub fn tip(&self, at: At) -> Value {
-        let output = run(self
-            .peer_cli(at)
-            .args(["channel", "getinfo", "-c", CHANNEL]));
-        let json = output.split_once("Blockchain info: ").unwrap().1;
-        serde_json::from_str(json).unwrap()
-    }
-
-    /// Waits until a peer knows so many other peers in the channel.
-    #[track_caller]
-    pub fn await_known(&self, at: At, others: u32) {
-        eventually(&format!("{at:?} knows {others} others"), || {
-            match self.metric(at, "gossip_membership_total_peers_known") {
-                Ok(known) if known == f64::from(others) => Ok(()),
-                other => Err(other),
-            }
-        });
-    }
-
-    /// Waits until a peer leads by election, or does not.
-    #[track_caller]
-    pub fn await_leading(&self, at: At, leads: bool) {
-        eventually(&format!("{at:?} leads: {leads}"), || {
-            match self.metric(at, "gossip_leader_election_leader") {
-                Ok(value) if (value == 1.0) == leads => Ok(()),
-                other => Err(other),
-            }
-        });
-    }
-
-    /// Waits until one of these peers leads by election and no other does.
-    #[track_caller]
-    pub fn await_one_leader(&self, peers: &[At]) {
-        eventually("one peer leads", || {
-            let leads = |at: &At| self.metric(*at, "gossip_leader_election_leader");
-            let leaders: Vec<_> = peers.iter().map(leads).collect::<Result<_, _>>()?;
-            match leaders.iter().sum::<f64>() {
-                1.0 => Ok(()),
-                _ => Err(format!("{leaders:?}")),
-            }
-        });
-    }
-
-    /// New blocks of our peer that came this way: `orderer`, `push`, `pull` or
-    /// `state_transfer`.
-    pub fn arrived(&self, at: At, way: &str) -> f64 {
-        let name = "selvedge_blocks_received_total";
-        // A way that was never taken has no sample.
-        self.labelled_metric(at, name, &[("arrival", way)])
-            .unwrap_or_default()
     }
 }

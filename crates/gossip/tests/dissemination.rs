@@ -68,8 +68,8 @@ fn blocks_arrive_soon_and_once() {
             let spread = spread(&network, &everybody(&network), number);
             assert!(spread < SECOND / 10, "block {number} of {seed}: {spread:?}");
         }
-        // One of eleven a block would be too many by far.
-        assert!(duplicates(&network) < 12, "{}", duplicates(&network));
+        // Twelve peers that have joined twice: so many copies of the first block, and hardly one later.
+        assert!(duplicates(&network) < 24, "{}", duplicates(&network));
     }
 }
 
@@ -99,7 +99,15 @@ fn where_everybody_asks_the_ordering_service_nobody_sends_blocks_for_long() {
         network.run(SECOND / 4);
     }
     assert!(has_all(&network, 21));
-    assert!(duplicates(&network) < 8);
+    // Each joins three times within five seconds, and learns from one copy each way that it need not have.
+    assert!(duplicates(&network) <= 8 * 3 * 2 * 2);
+    let before = duplicates(&network);
+    network.run(60 * SECOND);
+    for node in 0..8 {
+        network.order(node, CHANNEL, 21);
+    }
+    network.run(SECOND);
+    assert!(duplicates(&network) - before <= 8 * 2 * 2);
 }
 
 #[test]

@@ -16,8 +16,10 @@
 //!    a neighbour says that it is none any more: that is how circles are cut, and how a peer that has enough
 //!    neighbours declines another one.
 //!
-//! 5. Who has no neighbour at all **joins**: it asks [`JOINED`] random peers for a place. So the tree is there
-//!    before the first block, and closes around a neighbour that is gone before the next one.
+//! 5. Who has no neighbour at all **joins**: it asks two random peers for a place; the one whose block comes
+//!    first keeps it. So the tree is there before the first block, and closes around a neighbour that is gone
+//!    before the next one. It does so ever less often while no blocks come that way, as where everybody fetches
+//!    from the ordering service.
 //!
 //! The wait is twice the time that answers took lately. A block that nobody delivers is left to `gap`.
 //!
@@ -67,12 +69,13 @@ pub(super) const NONCE: u64 = 0;
 
 /// Neighbours in the tree. A peer that asks beyond that gets its block and no more.
 const MAX_NEIGHBOURS: usize = 6;
-/// Peers that are asked for a place by one that has none.
-const JOINED: usize = 2;
 /// From a reason to join to doing so: others may become known, or a block may come.
 const JOIN_DELAY: Duration = Duration::from_millis(100);
-/// Between two attempts to join.
+/// Peers that are asked for a place by one that has no neighbour.
+const JOINED: usize = 2;
+/// From one attempt to join to the next; twice as long after each that brought no block.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_JOIN_PAUSE: Duration = Duration::from_secs(512);
 /// Announced blocks that have not come, at a time.
 const MAX_ANNOUNCED: usize = 64;
 /// Peers that are remembered as announcers of one block.
@@ -132,6 +135,7 @@ pub(super) struct Tree {
     join_at: Option<Instant>,
     /// No attempt to join before.
     join_from: Option<Instant>,
+    join_pause: Duration,
     /// From a question to the block, lately at worst.
     answer_time: Duration,
 }
@@ -144,6 +148,7 @@ impl Default for Tree {
             announced: BTreeMap::new(),
             join_at: None,
             join_from: None,
+            join_pause: JOIN_PAUSE,
             answer_time: FIRST_GUESS,
         }
     }
@@ -169,8 +174,12 @@ impl Tree {
             return false;
         }
         self.join_at = None;
-        self.join_from = Some(now + JOIN_PAUSE);
-        self.neighbours.is_empty()
+        let joins = self.neighbours.is_empty();
+        if joins {
+            self.join_from = Some(now + self.join_pause);
+            self.join_pause = (self.join_pause * 2).min(LONGEST_JOIN_PAUSE);
+        }
+        joins
     }
 
     /// A peer asked for a block. Whether it is a neighbour from now on.
@@ -185,6 +194,7 @@ impl Tree {
     pub(super) fn came_first(&mut self, from: PkiId, number: u64, now: Instant) {
         self.adopt(from);
         self.upstream = Some(from);
+        self.join_pause = JOIN_PAUSE;
         let announcers = self.announced.get(&number).map(|it| it.by.as_slice());
         let asked = announcers
             .unwrap_or_default()

@@ -41,7 +41,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             port: 7050,
         },
         applications: vec![(&organization, Vec::new())],
-        batch_size: BatchSize::default(),
+        batch_size: BatchSize {
+            max_message_count: 1,
+            absolute_max_bytes: 1 << 20,
+            preferred_max_bytes: 1 << 20,
+        },
         batch_timeout: Duration::from_secs(2),
     };
     let mut genesis = specification.genesis_block()?;

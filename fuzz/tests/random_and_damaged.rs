@@ -13,7 +13,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use selvedge_fuzz::TARGETS;
 use selvedge_protos::Message;
-use selvedge_protos::common::Block;
+use selvedge_protos::common::{Block, Envelope, Payload};
+use selvedge_protos::protos::{
+    ChaincodeAction, ChaincodeActionPayload, ProposalResponsePayload, Transaction,
+};
 
 /// Recordings of every kind that a target takes.
 fn recordings() -> Vec<Vec<u8>> {
@@ -35,7 +38,13 @@ fn recordings() -> Vec<Vec<u8>> {
                 .map(|file| std::fs::read(file).expect("file")),
         );
     }
-    recordings.extend(transactions(&root.join("forged/orderer-blocks")));
+    let transactions = transactions(&root.join("forged/orderer-blocks"));
+    recordings.extend(transactions.iter().filter_map(|bytes| results(bytes)));
+    recordings.extend(transactions);
+    let collections = "raft/snapshot/confighistory.data";
+    let file = std::fs::read(root.join(collections)).expect(collections);
+    // Behind the key and the length of the package.
+    recordings.push(file[34..].to_vec());
     let go_peer = "../crates/ledger/testdata/go-peer/blockfile_000000";
     let file = std::fs::read(root.join(go_peer)).expect(go_peer);
     // The first of its blocks, and a part of the next.
@@ -51,6 +60,19 @@ fn transactions(folder: &Path) -> Vec<Vec<u8>> {
     let blocks = files.map(|bytes| Block::decode(&bytes[..]).expect("block"));
     let data = blocks.flat_map(|block| block.data.unwrap_or_default().data);
     data.map(|transaction| transaction.to_vec()).collect()
+}
+
+/// What a transaction read and wrote.
+fn results(envelope: &[u8]) -> Option<Vec<u8>> {
+    let payload = Envelope::decode(envelope).ok()?.payload;
+    let data = Payload::decode(payload).ok()?.data;
+    let action = Transaction::decode(data).ok()?.actions.pop()?;
+    let action = ChaincodeActionPayload::decode(action.payload)
+        .ok()?
+        .action?;
+    let response = ProposalResponsePayload::decode(action.proposal_response_payload).ok()?;
+    let action = ChaincodeAction::decode(response.extension).ok()?;
+    Some(action.results.to_vec())
 }
 
 fn run_all(bytes: &[u8]) {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use super::{Batch, Durability, Entries, Store, StoreError, Table};
 
-/// Blocks of tables kept in memory.
-const CACHE_BYTES: u64 = 2 << 20;
+/// Pages of files kept in memory, as they are read: the filters of 10 million keys take 12 MB.
+const CACHE_BYTES: u64 = 16 << 20;
 /// What a table gathers in memory before it is written out. With the cache this bounds what an
 /// open store holds; fjall's own default of 64 MiB a table would be more than a whole peer may have.
 const MEMTABLE_BYTES: u64 = 4 << 20;

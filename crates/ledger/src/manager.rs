@@ -222,9 +222,15 @@ impl LedgerManager {
     /// snapshot are to follow; those before will never be there. After an error, or if the process ends
     /// within, there is such a ledger as a whole or not at all.
     ///
+    /// `check` says why a channel with this state cannot be served, if so; then there is none either.
+    ///
     /// Takes the time of reading and writing all that is in the snapshot. That it is the right one, only who
     /// trusts its hash can know.
-    pub fn create_from_snapshot(&self, snapshot: &Path) -> Result<BlockStore, SnapshotError> {
+    pub fn create_from_snapshot(
+        &self,
+        snapshot: &Path,
+        check: impl FnOnce(&str, &StateDatabase) -> Result<(), String>,
+    ) -> Result<BlockStore, SnapshotError> {
         let metadata = SnapshotMetadata::read(snapshot)?;
         let import = Import::new(snapshot, &metadata)?;
         let channel = &*metadata.channel;
@@ -235,7 +241,7 @@ impl LedgerManager {
                 channel: channel.to_owned(),
             }));
         }
-        let made = self.import(&metadata, &import);
+        let made = self.import(&metadata, &import, check);
         // What an error has left; otherwise an empty folder.
         let joining = self.layout.joining().join(channel);
         if joining.exists() {
@@ -250,6 +256,7 @@ impl LedgerManager {
         &self,
         metadata: &SnapshotMetadata,
         import: &Import<'_>,
+        check: impl FnOnce(&str, &StateDatabase) -> Result<(), String>,
     ) -> Result<(), SnapshotError> {
         let channel = &*metadata.channel;
         let (chain, derived) = (self.layout.chain(channel), self.layout.derived(channel));
@@ -267,7 +274,14 @@ impl LedgerManager {
         Bootstrap::write(&new_chain, metadata)?;
         let index = FjallStore::open(&new_derived.join(INDEX)).map_err(SnapshotError::Index)?;
         import.read_ids(&BlockIndex::open(Arc::new(index))?)?;
-        import.read_state(StateDatabase::open(&new_derived.join(STATE))?)?;
+        let state = StateDatabase::open(&new_derived.join(STATE))?;
+        import.read_state(&state)?;
+        check(channel, &state).map_err(|reason| SnapshotError::Unfit {
+            channel: channel.to_owned(),
+            reason,
+        })?;
+        // Its files are moved.
+        drop(state);
         self.sync_folder(&new_derived)?;
         self.sync_folder(&new_chain)?;
         for (from, to) in [(&new_derived, &derived), (&new_chain, &chain)] {

@@ -169,3 +169,74 @@ fn the_data_directory_of_a_go_peer_is_taken_over() {
         assert_eq!(fs::read_dir(ledgers.join(database)).unwrap().count(), 1);
     }
 }
+
+/// A snapshot of a channel without keys and transactions.
+fn snapshot(folder: &Path) {
+    let metadata = SnapshotMetadata {
+        channel: CHANNEL.into(),
+        last_block: 4,
+        last_block_hash: vec![1; 32].into(),
+        previous_block_hash: vec![2; 32].into(),
+        commit_hash: Some([3; 32]),
+        files: BTreeMap::new(),
+    };
+    metadata.write(folder).unwrap();
+}
+
+#[test]
+fn an_import_that_fails_at_any_operation_is_none_or_whole() {
+    let files = tempfile::tempdir().unwrap();
+    snapshot(files.path());
+    // As if the power had failed there.
+    let import = |folder: &Path, budget| {
+        let disk = FailingDisk::by_operation(budget);
+        let made = LedgerManager::open_on(folder, Arc::new(disk.clone()), Options::default())
+            .map_err(SnapshotError::from)
+            .and_then(|manager| manager.create_from_snapshot(files.path(), |_, _| Ok(())));
+        let made = made.map(drop);
+        disk.cut_power(false);
+        (made, disk.used())
+    };
+    let (made, steps) = import(tempfile::tempdir().unwrap().path(), u64::MAX);
+    made.unwrap();
+    assert!(steps > 10, "{steps}");
+    for budget in 0..=steps {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, _) = import(folder.path(), budget);
+        assert_eq!(made.is_ok(), budget == steps);
+
+        let manager = open(folder.path());
+        if manager.channels().unwrap().is_empty() {
+            assert!(made.is_err());
+            let again = manager.create_from_snapshot(files.path(), |_, _| Ok(()));
+            again.unwrap();
+        }
+        let store = manager.open_channel(CHANNEL).unwrap();
+        assert_eq!((store.first_block(), store.height()), (5, 5));
+        let state = manager.open_state(CHANNEL).unwrap();
+        assert_eq!(state.savepoint().unwrap(), Some(4));
+    }
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_leaves_nothing() {
+    let (folder, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    snapshot(files.path());
+    let manager = open(folder.path());
+    let refused = manager.create_from_snapshot(files.path(), |channel, state| {
+        assert_eq!((channel, state.savepoint().unwrap()), (CHANNEL, Some(4)));
+        Err("it is strange".to_owned())
+    });
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.ends_with("cannot be served: it is strange"),
+        "{refused}"
+    );
+    assert!(manager.channels().unwrap().is_empty());
+    manager.create_channel(CHANNEL, &chain(1)[0]).unwrap();
+    let again = manager.create_from_snapshot(files.path(), |_, _| Ok(()));
+    assert!(matches!(
+        again,
+        Err(SnapshotError::Ledger(LedgerError::ChannelExists { .. }))
+    ));
+}

@@ -50,6 +50,14 @@ pub enum SnapshotError {
         /// The folder.
         path: PathBuf,
     },
+    /// The channel of the snapshot cannot be served.
+    #[error("channel {channel} of the snapshot cannot be served: {reason}")]
+    Unfit {
+        /// The channel.
+        channel: String,
+        /// Why.
+        reason: String,
+    },
     /// A block that is in the state already, with later ones.
     #[error(
         "requested snapshot for block number {requested} cannot be less than the last committed block \

@@ -57,7 +57,7 @@ impl<'a> Import<'a> {
     }
 
     /// Reads everything else into an empty state.
-    pub(crate) fn read_state(&self, state: StateDatabase) -> Result<(), SnapshotError> {
+    pub(crate) fn read_state(&self, state: &StateDatabase) -> Result<(), SnapshotError> {
         let mut import = StateImport::new(state);
         self.read_config_history(&import.state().config_history())?;
         self.read_keys(PUBLIC_STATE, &mut import, |_, _| Ok(None))?;
@@ -97,7 +97,7 @@ impl<'a> Import<'a> {
     fn read_keys(
         &self,
         pair: Pair,
-        import: &mut StateImport,
+        import: &mut StateImport<'_>,
         mut expires: impl FnMut(&str, u64) -> Result<Option<u64>, String>,
     ) -> Result<(), SnapshotError> {
         let Some((mut data, mut metadata)) = self.open(pair)? else {

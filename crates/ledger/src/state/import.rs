@@ -10,18 +10,18 @@ use crate::store::{Batch, Durability, Table};
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_CHANGES: usize = 8192;
 
-/// Writes keys into an empty state. Until [`Self::finish`] it has no savepoint. The state is to be opened
-/// anew to be read.
-pub(crate) struct StateImport {
-    state: StateDatabase,
+/// Writes keys into an empty state. Until [`Self::finish`] it has no savepoint. That keys have metadata the
+/// state knows when it is opened anew.
+pub(crate) struct StateImport<'a> {
+    state: &'a StateDatabase,
     batch: Batch,
     bytes: usize,
     with_metadata: BTreeSet<String>,
 }
 
-impl StateImport {
+impl<'a> StateImport<'a> {
     /// `state` is empty.
-    pub(crate) fn new(state: StateDatabase) -> Self {
+    pub(crate) fn new(state: &'a StateDatabase) -> Self {
         Self {
             state,
             batch: Batch::default(),
@@ -32,7 +32,7 @@ impl StateImport {
 
     /// The state that is being filled.
     pub(crate) const fn state(&self) -> &StateDatabase {
-        &self.state
+        self.state
     }
 
     /// Adds a key of a namespace as it is stored. It is deleted with block `expires`, unless it is written

@@ -63,7 +63,7 @@ pub enum JoinError {
     },
     /// A channel is being joined by a snapshot.
     #[error("cannot create ledger from genesis block: {0}")]
-    Snapshot(SnapshotJoinError),
+    Snapshot(Box<SnapshotJoinError>),
     /// Its chaincodes have a lifecycle that is not served.
     #[error("cannot create ledger from genesis block: {0}")]
     LegacyLifecycle(#[from] LegacyLifecycle),
@@ -172,7 +172,8 @@ impl Channels {
     /// those who follow the channel events.
     pub fn join(&self, genesis: Genesis) -> Result<(), JoinError> {
         if let Some(folder) = self.joining_by_snapshot() {
-            return Err(JoinError::Snapshot(SnapshotJoinError::InProgress(folder)));
+            let going = SnapshotJoinError::InProgress(folder);
+            return Err(JoinError::Snapshot(Box::new(going)));
         }
         let id = genesis.channel_id();
         let block = with_verdicts(genesis.block.block().clone());

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use selvedge_ledger::snapshot::SnapshotError;
+use selvedge_ledger::state::StateDatabase;
+use selvedge_validation::{Options, Validator};
 
 use super::registry::JoinError;
 use super::{ChannelError, Channels};
+use crate::commit::config_in_state;
 
 /// The snapshot that is being taken over, if one is.
 #[derive(Debug, Clone, Default)]
@@ -105,13 +108,20 @@ impl Channels {
     fn take_over(&self, folder: &Path) -> Result<(), SnapshotJoinError> {
         let path = folder.display();
         tracing::info!(target: "ledgermgmt", "Creating ledger from snapshot at {path}");
-        let ledger = self.ledgers().create_from_snapshot(folder)?;
+        let ledger = self.ledgers().create_from_snapshot(folder, check_state)?;
         let id = ledger.channel().to_owned();
         tracing::info!(target: "ledgermgmt", "Created ledger [{id}] from snapshot");
         let channel = self.open(ledger)?;
         self.register(channel)
             .map_err(|error| SnapshotJoinError::Stopping(Box::new(error)))
     }
+}
+
+/// What [`Channels::check_genesis`] is for a block: the configuration must be one that this peer can serve.
+fn check_state(channel: &str, state: &StateDatabase) -> Result<(), String> {
+    let config = config_in_state(channel, state).map_err(|error| error.to_string())?;
+    let validator = Validator::new(Arc::new(config), Options::default());
+    validator.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn check_folder(folder: &Path) -> Result<(), SnapshotJoinError> {

@@ -40,6 +40,7 @@ use selvedge_validation::{Options, PreparedBlock, TransactionKind, TxVerdict, Va
 pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
 pub use error::CommitError;
 use position::Position;
+pub(crate) use position::config_in_state;
 pub use recovery::LevelProgress;
 pub use state::LedgerState;
 

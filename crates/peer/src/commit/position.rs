@@ -36,7 +36,7 @@ impl Position {
         }
         if first > newest {
             return Ok(Self {
-                config: config_in_state(blocks.channel(), state, newest)?,
+                config: config_in_state(blocks.channel(), state)?,
                 config_block: 0,
                 commit_hash: blocks.snapshot_commit_hash(),
             });
@@ -48,7 +48,7 @@ impl Position {
             _ => last_config_number(&tip).map_err(unusable(newest))?,
         };
         let (config, config_block) = if config_block < first {
-            (config_in_state(blocks.channel(), state, newest)?, 0)
+            (config_in_state(blocks.channel(), state)?, 0)
         } else {
             let block = read(blocks, config_block)?;
             let config = ChannelConfig::from_block(&block).map_err(unusable(config_block))?;
@@ -62,12 +62,12 @@ impl Position {
     }
 }
 
-/// The configuration in the state.
-fn config_in_state(
+/// The configuration in a state.
+pub(crate) fn config_in_state(
     channel: &str,
     state: &StateDatabase,
-    block: u64,
 ) -> Result<ChannelConfig, CommitError> {
+    let block = state.savepoint()?.unwrap_or(0);
     let found = state.get(Namespace::public(""), CONFIG_KEY)?;
     let config = found.and_then(|found| ConfigEnvelope::decode(found.value).ok()?.config);
     let config = config.ok_or_else(|| CommitError::Block {

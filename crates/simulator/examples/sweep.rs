@@ -1,10 +1,10 @@
 //! Many small networks, each with its own mixture of trouble, and what went wrong in them:
-//! `cargo run --release -p selvedge-simulator --example sweep -- [first seed] [number of seeds]`.
+//! `cargo run --release -p selvedge-simulator --example sweep -- [number of seeds] [first seed]`.
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_simulator::options::Partition;
 use selvedge_simulator::{Options, Place, run};
@@ -15,9 +15,14 @@ fn main() -> ExitCode {
         Some(Ok(number)) => number,
         _ => default,
     };
-    let (first, count) = (number(0), number(100));
+    let (count, first) = (number(100), number(0));
+    let begin = Instant::now();
     let mut bad = 0u64;
     for seed in first..first.saturating_add(count) {
+        let done = seed - first;
+        if done > 0 && done.is_multiple_of(1000) {
+            println!("{done} seeds in {:.0?}", begin.elapsed());
+        }
         let options = trouble(seed);
         match run(&options) {
             Ok(report) if report.violations.is_empty() => {}

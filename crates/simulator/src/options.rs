@@ -13,6 +13,12 @@ pub const FULL_DETAIL: usize = 200;
 /// How many members each peer knows, on average, in larger networks.
 pub const PARTIAL_VIEW: usize = 100;
 
+/// What a slow peer reads in a second. What waits for it for longer than its senders' queues hold is dropped.
+pub const SLOW_BITS_PER_SECOND: u64 = 2_000_000;
+
+/// How long a stream stays half open: until keep-alive finds out.
+pub const HALF_OPEN: Duration = Duration::from_secs(20);
+
 /// Where the peers stand: latency and bandwidth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +76,16 @@ pub struct Options {
     pub partition: Option<Partition>,
     /// Restarts of random peers that are no leaders, in an hour.
     pub restarts_per_hour: f64,
+    /// Streams between random peers that break, in an hour: what is in flight is lost, and both notice.
+    pub breaks_per_hour: f64,
+    /// Streams between random peers that are half open for [`HALF_OPEN`], in an hour: one direction carries
+    /// nothing, and nobody notices until the stream breaks.
+    pub half_open_per_hour: f64,
+    /// Peers that read slowly, of a thousand; see [`SLOW_BITS_PER_SECOND`]. Leaders do not.
+    pub slow_per_mille: u32,
+    /// Leaders are elected, and fetch from the ordering service while they lead. Otherwise the first peer of
+    /// each organisation does.
+    pub elections: bool,
     /// Peers that lie, of a thousand; leaders do not.
     pub liars_per_mille: u32,
     /// How long to wait for the last peers after the last block, at most.
@@ -94,6 +110,10 @@ impl Default for Options {
             background: None,
             partition: None,
             restarts_per_hour: 0.0,
+            breaks_per_hour: 0.0,
+            half_open_per_hour: 0.0,
+            slow_per_mille: 0,
+            elections: false,
             liars_per_mille: 0,
             patience: Duration::from_secs(60),
         }
@@ -138,9 +158,22 @@ impl Options {
             let found = self.liars_per_mille.to_string();
             return refuse("liars", found, "at most 900 of a thousand");
         }
-        if !(0.0..=1e6).contains(&self.restarts_per_hour) {
-            let found = self.restarts_per_hour.to_string();
-            return refuse("restarts", found, "between 0 and 1000000 an hour");
+        if self.slow_per_mille > 900 {
+            let found = self.slow_per_mille.to_string();
+            return refuse("slow", found, "at most 900 of a thousand");
+        }
+        if self.elections && !self.has_background() {
+            let expected = "off where alive and StateInfo messages are not simulated";
+            return refuse("elections", "on".to_owned(), expected);
+        }
+        for (option, rate) in [
+            ("restarts", self.restarts_per_hour),
+            ("breaks", self.breaks_per_hour),
+            ("half-open", self.half_open_per_hour),
+        ] {
+            if !(0.0..=1e6).contains(&rate) {
+                return refuse(option, rate.to_string(), "between 0 and 1000000 an hour");
+            }
         }
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(crate) struct SimPeer {
     pub(crate) wake_at: Option<Nanos>,
     /// Blocks delivered, by channel.
     pub(crate) heights: Vec<u64>,
+    /// By channel: the next block that it gets from the ordering service, while it leads.
+    pub(crate) fetches: Vec<Option<u64>>,
     /// When the committer has worked off what it has.
     pub(crate) committer_free: Nanos,
 }
@@ -61,6 +63,7 @@ impl SimPeer {
             run: 0,
             wake_at: None,
             heights: vec![1; options.channels],
+            fetches: vec![None; options.channels],
             committer_free: 0,
         })
     }
@@ -85,6 +88,7 @@ impl SimPeer {
         )?;
         self.up = true;
         self.wake_at = None;
+        self.fetches.fill(None);
         Ok(())
     }
 
@@ -126,6 +130,7 @@ fn config(index: usize, org: usize, options: &Options) -> Config {
         external_endpoint: external_endpoint(index, options),
         bootstrap: vec![endpoint(org)],
         rules: options.rules,
+        use_leader_election: options.elections,
         ..Config::default()
     };
     config.state.enabled = options.state_transfer;

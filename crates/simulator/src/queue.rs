@@ -15,6 +15,8 @@ pub(crate) enum Happening {
     Frame {
         from: usize,
         to: usize,
+        /// The stream that carries it.
+        stream: u32,
         frame: Bytes,
     },
     /// A peer is told something; if it has been restarted meanwhile, it is not.
@@ -31,6 +33,16 @@ pub(crate) enum Happening {
     Partition { begins: bool },
     /// A random peer stops.
     Stop,
+    /// The stream between two random peers breaks; before that it is half open for a while, or not.
+    Break { half_open: bool },
+    /// The stream between two peers is found to be dead.
+    Broken { one: usize, other: usize },
+    /// A peer that leads gets the next block from the ordering service.
+    Fetch {
+        peer: usize,
+        run: u32,
+        channel: usize,
+    },
     /// It comes back.
     Start { peer: usize },
     /// Everybody is told the ledger heights of those it knows.

@@ -79,6 +79,8 @@ pub struct Report {
     pub incomplete: usize,
     /// Simulated seconds in all.
     pub simulated_seconds: f64,
+    /// How often a peer took another one for dead that was up and could be reached, and had been for a minute.
+    pub false_suspicions: u64,
     /// What must never happen, and did.
     pub violations: Vec<String>,
     /// Shares of peers reached: `(milliseconds, share of all pairs of block and peer)`.
@@ -95,6 +97,7 @@ pub(crate) struct Measures {
     pub(crate) bytes: BTreeMap<&'static str, u64>,
     pub(crate) messages: u64,
     pub(crate) block_copies: u64,
+    pub(crate) false_suspicions: u64,
     pub(crate) violations: Vec<String>,
 }
 
@@ -110,6 +113,7 @@ impl Measures {
             bytes: BTreeMap::new(),
             messages: 0,
             block_copies: 0,
+            false_suspicions: 0,
             violations: Vec::new(),
         }
     }
@@ -186,6 +190,7 @@ impl Measures {
             drops: BTreeMap::new(),
             incomplete: 0,
             simulated_seconds,
+            false_suspicions: self.false_suspicions,
             violations: self.violations,
         }
     }
@@ -268,6 +273,13 @@ impl fmt::Display for Report {
         writeln!(f, "new blocks by {}", arrivals.join(", "))?;
         if self.incomplete > 0 {
             writeln!(f, "{} ledgers are not complete", self.incomplete)?;
+        }
+        if self.false_suspicions > 0 {
+            writeln!(
+                f,
+                "{} times a living peer was taken for dead",
+                self.false_suspicions
+            )?;
         }
         for violation in &self.violations {
             writeln!(f, "VIOLATION: {violation}")?;

@@ -8,13 +8,22 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::options::{Options, Place};
+use crate::options::{Options, Place, SLOW_BITS_PER_SECOND};
 
 /// Nanoseconds since the start of the simulation.
 pub(crate) type Nanos = u64;
 
 const MICROSECOND: Nanos = 1_000;
 const MILLISECOND: Nanos = 1_000_000;
+
+/// What waits for a slow reader for longer finds its senders' queues full.
+const QUEUED: Nanos = 2_000 * MILLISECOND;
+
+/// How long a frame takes at this bandwidth.
+fn transmission(size: usize, bits_per_second: u64) -> Nanos {
+    let bits = u64::try_from(size).unwrap_or(u64::MAX).saturating_mul(8);
+    bits.saturating_mul(1_000) / (bits_per_second / 1_000_000).max(1)
+}
 
 /// One-way latencies between six regions in milliseconds: Virginia, Oregon, Frankfurt, Mumbai, Tokyo,
 /// Sydney, from published round-trip times of a cloud provider, halved and rounded.
@@ -36,19 +45,48 @@ pub(crate) struct Wires {
     uplink: Vec<Nanos>,
     /// When the last frame between two peers arrives.
     last: BTreeMap<(usize, usize), Nanos>,
+    /// When each slow reader has read what was sent to it.
+    slow: BTreeMap<usize, Nanos>,
+    /// Streams that broke between two peers, the smaller number first.
+    broken: BTreeMap<(usize, usize), u32>,
+    /// Directions that carry nothing for a while.
+    mute: BTreeMap<(usize, usize), Nanos>,
     /// Peers on the smaller side of a partition, while there is one.
     cut_off: Option<Vec<bool>>,
 }
 
 impl Wires {
-    pub(crate) fn new(options: &Options) -> Self {
+    /// `slow` peers read slowly.
+    pub(crate) fn new(options: &Options, slow: Vec<usize>) -> Self {
         Self {
             place: options.place,
             loss_per_million: options.loss_per_million,
             uplink: vec![0; options.peers],
             last: BTreeMap::new(),
+            slow: slow.into_iter().map(|peer| (peer, 0)).collect(),
+            broken: BTreeMap::new(),
+            mute: BTreeMap::new(),
             cut_off: None,
         }
+    }
+
+    /// The number of the stream between two peers; another one after it has broken.
+    pub(crate) fn stream(&self, one: usize, other: usize) -> u32 {
+        let pair = (one.min(other), one.max(other));
+        self.broken.get(&pair).copied().unwrap_or(0)
+    }
+
+    /// The stream between two peers breaks, with all that is in flight.
+    pub(crate) fn break_stream(&mut self, one: usize, other: usize) {
+        let pair = (one.min(other), one.max(other));
+        *self.broken.entry(pair).or_default() += 1;
+        self.last.remove(&(one, other));
+        self.last.remove(&(other, one));
+    }
+
+    /// One direction carries nothing until then.
+    pub(crate) fn mute(&mut self, from: usize, to: usize, until: Nanos) {
+        self.mute.insert((from, to), until);
     }
 
     pub(crate) fn part(&mut self, cut_off: Option<Vec<bool>>) {
@@ -76,7 +114,18 @@ impl Wires {
         if self.loss_per_million > 0 && rng.random_range(0..1_000_000) < self.loss_per_million {
             return None;
         }
-        let earliest = left + self.latency(from, to, rng);
+        if self.mute.get(&(from, to)).is_some_and(|until| now < *until) {
+            return None;
+        }
+        let mut earliest = left + self.latency(from, to, rng);
+        if let Some(free) = self.slow.get_mut(&to) {
+            let read = earliest.max(*free) + transmission(size, SLOW_BITS_PER_SECOND);
+            if read > earliest + QUEUED {
+                return None;
+            }
+            *free = read;
+            earliest = read;
+        }
         let last = self.last.entry((from, to)).or_insert(0);
         *last = earliest.max(*last + 1);
         Some(*last)
@@ -93,8 +142,7 @@ impl Wires {
             Place::Region => 1_000_000_000,
             Place::Planet => 200_000_000,
         };
-        let bits = u64::try_from(size).unwrap_or(u64::MAX).saturating_mul(8);
-        let takes = bits.saturating_mul(1_000) / (bits_per_second / 1_000_000);
+        let takes = transmission(size, bits_per_second);
         let Some(free) = self.uplink.get_mut(from) else {
             return now;
         };

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::index;
 use rand::{Rng, SeedableRng};
+use selvedge_gossip::config::Rules;
 use selvedge_gossip::event::{
     Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
-    FrameKind, Payload,
+    FrameKind, Notice, Payload,
 };
 use selvedge_gossip::message::{decode, verify};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
@@ -19,7 +20,7 @@ use crate::block::{SimBlock, blocks_in, names_channel};
 use crate::introductions;
 use crate::keys::Keys;
 use crate::liars::Lie;
-use crate::options::Options;
+use crate::options::{HALF_OPEN, Options};
 use crate::peer::{SimPeer, channel_name, endpoint, external_endpoint, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
@@ -35,6 +36,11 @@ const COMMIT: Nanos = 5_000_000;
 const READ: Nanos = 1_000_000;
 /// Until a peer is found to be unreachable across a partition.
 const DIAL_TIMEOUT: Nanos = 3_000_000_000;
+/// From the last trouble until membership and leadership must have settled: time to expire, to reconnect, and
+/// to elect.
+const SETTLING: Duration = Duration::from_secs(90);
+/// How long after a peer was down or cut off others may still take it for dead.
+const SUSPICION: Duration = Duration::from_secs(60);
 /// Bytes of HTTP/2, TLS, TCP and IP around a frame.
 const OVERHEAD: usize = 90;
 
@@ -61,6 +67,10 @@ pub(crate) struct World {
     last_cut: Nanos,
     /// Until then peers are restarted.
     restarts_end: Nanos,
+    /// By channel: the newest block of the ordering service.
+    newest: Vec<u64>,
+    /// When each peer was last down or cut off.
+    troubled: Vec<Nanos>,
 }
 
 impl World {
@@ -87,7 +97,7 @@ impl World {
             channels: (0..options.channels)
                 .map(|channel| ChannelId::new(channel_name(channel)))
                 .collect(),
-            wires: Wires::new(options),
+            wires: Wires::new(options, slow_readers(options, &mut rng)),
             known: introductions::acquaintances(options, &mut rng),
             connected: BTreeSet::new(),
             rng,
@@ -96,6 +106,8 @@ impl World {
             incomplete: (options.peers - lies.len()) * options.channels,
             last_cut: 0,
             restarts_end: 0,
+            newest: vec![0; options.channels],
+            troubled: vec![0; options.peers],
             peers,
             options: options.clone(),
         })
@@ -128,7 +140,56 @@ impl World {
 
     /// All blocks have arrived, and what was planned has happened.
     fn is_done(&self) -> bool {
-        self.incomplete == 0 && self.now > self.last_cut && self.now > self.restarts_end
+        let settled = match self.settles() {
+            true => self.restarts_end.max(self.last_cut) + nanos(SETTLING),
+            false => self.restarts_end,
+        };
+        self.incomplete == 0 && self.now > self.last_cut && self.now > settled
+    }
+
+    /// Whether membership and leadership must have settled in the end.
+    fn settles(&self) -> bool {
+        let options = &self.options;
+        let shaken = options.partition.is_some()
+            || options.restarts_per_hour > 0.0
+            || options.cold_start
+            || options.elections;
+        options.has_background() && shaken && options.rules == Rules::Selvedge
+    }
+
+    /// Some time after the last trouble everybody knows of everybody, and where leaders are elected, each
+    /// organisation has one in each channel.
+    fn check_settled(&mut self) {
+        let up: Vec<usize> = (0..self.peers.len())
+            .filter(|peer| self.peers.get(*peer).is_some_and(|peer| peer.up))
+            .collect();
+        for index in &up {
+            let Some(peer) = self.peers.get(*index) else {
+                continue;
+            };
+            let alive = peer.gossip.members().alive_count();
+            if alive + 1 != up.len() {
+                let found = format!("peer {index} knows of {alive} of {} others", up.len() - 1);
+                self.measures.violated(found);
+            }
+        }
+        if !self.options.elections {
+            return;
+        }
+        for channel in 0..self.options.channels {
+            for org in 0..self.options.orgs {
+                let leads = |index: &&usize| {
+                    let peer = self.peers.get(**index);
+                    let fetches = peer.and_then(|peer| peer.fetches.get(channel));
+                    **index % self.options.orgs == org && fetches.is_some_and(Option::is_some)
+                };
+                let leaders = up.iter().filter(leads).count();
+                if leaders != 1 {
+                    let found = format!("{leaders} leaders in organisation {org}");
+                    self.measures.violated(found);
+                }
+            }
+        }
     }
 
     fn finish(mut self) -> Report {
@@ -136,6 +197,10 @@ impl World {
         if honest_incomplete > 0 && self.options.state_transfer {
             let ledgers = format!("{honest_incomplete} ledgers did not become complete");
             self.measures.violated(ledgers);
+        }
+        let last = self.restarts_end.max(self.last_cut);
+        if self.settles() && self.now > last + nanos(SETTLING) {
+            self.check_settled();
         }
         let mut arrivals: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut drops: BTreeMap<String, u64> = BTreeMap::new();
@@ -183,29 +248,56 @@ impl World {
                 .enter(until, Happening::Partition { begins: false });
             self.restarts_end = self.restarts_end.max(until);
         }
-        if self.options.restarts_per_hour > 0.0 {
-            let mean = 3600e9 / self.options.restarts_per_hour;
-            let mut at = begin as f64;
-            loop {
-                at += mean * -self.rng.random_range(f64::MIN_POSITIVE..1.0).ln();
-                if at > self.last_cut as f64 {
-                    break;
-                }
-                self.queue.enter(at as Nanos, Happening::Stop);
+        let Options {
+            restarts_per_hour,
+            breaks_per_hour,
+            half_open_per_hour,
+            ..
+        } = self.options;
+        self.now_and_then(begin, restarts_per_hour, || Happening::Stop);
+        for (rate, half_open) in [(breaks_per_hour, false), (half_open_per_hour, true)] {
+            self.now_and_then(begin, rate, || Happening::Break { half_open });
+        }
+    }
+
+    /// Enters something that happens so often in an hour, until the last block.
+    fn now_and_then(&mut self, begin: Nanos, per_hour: f64, make: impl Fn() -> Happening) {
+        if per_hour <= 0.0 {
+            return;
+        }
+        let mean = 3600e9 / per_hour;
+        let mut at = begin as f64;
+        loop {
+            at += mean * -self.rng.random_range(f64::MIN_POSITIVE..1.0).ln();
+            if at > self.last_cut as f64 {
+                break;
             }
+            self.queue.enter(at as Nanos, make());
         }
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Frame { from, to, frame } => self.arrive(from, to, frame),
+            Happening::Frame {
+                from,
+                to,
+                stream,
+                frame,
+            } => self.arrive(from, to, stream, frame),
             Happening::Told { peer, run, event } => {
                 if self
                     .peers
                     .get(peer)
                     .is_some_and(|it| it.run == run && it.up)
                 {
+                    let committed = match &*event {
+                        Event::Committed { channel, .. } => Some(channel.clone()),
+                        _ => None,
+                    };
                     self.tell(peer, *event);
+                    if let Some(channel) = committed.and_then(|id| self.channel(&id)) {
+                        self.fetch_soon(peer, channel);
+                    }
                 }
             }
             Happening::Wake { peer, run } => self.wake(peer, run),
@@ -213,6 +305,9 @@ impl World {
             Happening::Partition { begins } => self.part(begins),
             Happening::Stop => self.stop_one(),
             Happening::Start { peer } => self.start(peer),
+            Happening::Break { half_open } => self.break_one(half_open),
+            Happening::Broken { one, other } => self.broken(one, other),
+            Happening::Fetch { peer, run, channel } => self.fetch(peer, run, channel),
             Happening::Heights => self.spread_heights(),
         }
     }
@@ -223,6 +318,15 @@ impl World {
         let Some(id) = self.channels.get(channel).cloned() else {
             return;
         };
+        if let Some(newest) = self.newest.get_mut(channel) {
+            *newest = number;
+        }
+        if self.options.elections {
+            for peer in 0..self.peers.len() {
+                self.fetch_soon(peer, channel);
+            }
+            return;
+        }
         let block = SimBlock::genuine(id.as_str(), number);
         for leader in 0..self.options.orgs {
             let event = Event::BlockFromOrderer {
@@ -234,7 +338,107 @@ impl World {
         }
     }
 
+    /// A peer was elected, or leads no longer.
+    fn leads(&mut self, index: usize, channel: &ChannelId, leads: bool) {
+        let Some(channel) = self.channel(channel) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(index)
+            && let (Some(fetches), Some(height)) =
+                (peer.fetches.get_mut(channel), peer.heights.get(channel))
+        {
+            *fetches = leads.then_some(*height);
+        }
+        self.fetch_soon(index, channel);
+    }
+
+    fn channel(&self, id: &ChannelId) -> Option<usize> {
+        self.channels.iter().position(|channel| channel == id)
+    }
+
+    fn fetch_soon(&mut self, index: usize, channel: usize) {
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        if peer.fetches.get(channel).is_some_and(Option::is_some) {
+            let run = peer.run;
+            let at = self.now + ORDERING + self.rng.random_range(0..ORDERING / 4);
+            let happening = Happening::Fetch {
+                peer: index,
+                run,
+                channel,
+            };
+            self.queue.enter(at, happening);
+        }
+    }
+
+    /// Hands a leader what the ordering service has, as far as its core takes it.
+    fn fetch(&mut self, index: usize, run: u32, channel: usize) {
+        let newest = self.newest.get(channel).copied().unwrap_or(0);
+        let Some(id) = self.channels.get(channel).cloned() else {
+            return;
+        };
+        loop {
+            let Some(peer) = self.peers.get_mut(index) else {
+                return;
+            };
+            let Some(Some(next)) = peer.fetches.get_mut(channel) else {
+                return;
+            };
+            let core = peer.gossip.channels().get(&id);
+            let takes = core.is_some_and(|core| core.accepts_ordered(*next));
+            if !peer.up || peer.run != run || *next > newest || !takes {
+                return;
+            }
+            let block = SimBlock::genuine(id.as_str(), *next);
+            *next += 1;
+            let channel = id.clone();
+            self.tell(index, Event::BlockFromOrderer { channel, block });
+        }
+    }
+
+    /// The stream between two random peers breaks, at once or after it was half open.
+    fn break_one(&mut self, half_open: bool) {
+        let connected = self.connected.len();
+        if connected == 0 {
+            return;
+        }
+        let chosen = self.rng.random_range(0..connected);
+        let Some((one, other)) = self.connected.iter().nth(chosen).copied() else {
+            return;
+        };
+        if !half_open {
+            return self.broken(one, other);
+        }
+        let until = self.now + nanos(HALF_OPEN);
+        let (from, to) = if self.rng.random() {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        self.wires.mute(from, to, until);
+        self.queue.enter(until, Happening::Broken { one, other });
+    }
+
+    fn broken(&mut self, one: usize, other: usize) {
+        self.wires.break_stream(one, other);
+        if !self.connected.remove(&pair(one, other)) {
+            return;
+        }
+        for (index, peer) in [(one, other), (other, one)] {
+            let Some(id) = self.peers.get(peer).map(|peer| peer.identity.pki_id()) else {
+                continue;
+            };
+            if self.peers.get(index).is_some_and(|peer| peer.up) {
+                self.tell(index, Event::Disconnected(id));
+            }
+        }
+    }
+
     fn part(&mut self, begins: bool) {
+        if !begins {
+            self.troubled.fill(self.now);
+        }
         let Some(partition) = self.options.partition.filter(|_| begins) else {
             return self.wires.part(None);
         };
@@ -261,6 +465,9 @@ impl World {
             && peer.up
         {
             peer.up = false;
+            if let Some(troubled) = self.troubled.get_mut(chosen) {
+                *troubled = at;
+            }
             self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
             self.queue.enter(at, Happening::Start { peer: chosen });
             self.restarts_end = self.restarts_end.max(at);
@@ -387,16 +594,33 @@ impl World {
                     self.connected.remove(&pair(index, *peer));
                 }
             }
+            Action::Notice(Notice::PeerDead(peer)) => self.suspects(index, &peer),
             Action::IdentityLearned(_)
             | Action::IdentityPurged(_)
             | Action::Revalidate(_)
             | Action::RecheckReaders { .. }
-            | Action::LeadershipChanged { .. }
             | Action::SendAcknowledged { .. }
             | Action::PrivateDataFetched { .. }
             | Action::StorePrivateData { .. }
             | Action::ReadPrivateData { .. }
             | Action::Notice(_) => {}
+            Action::LeadershipChanged { channel, leads } => self.leads(index, &channel, leads),
+        }
+    }
+
+    /// A peer takes another one for dead.
+    fn suspects(&mut self, index: usize, suspect: &PkiId) {
+        let Some(suspect) = self.by_id.get(suspect).copied() else {
+            return;
+        };
+        let is_down = self.peers.get(suspect).is_some_and(|peer| !peer.up);
+        let lately = |peer: usize| {
+            let troubled = self.troubled.get(peer).copied().unwrap_or(0);
+            troubled > 0 && self.now < troubled + nanos(SUSPICION)
+        };
+        let excused = is_down || lately(index) || lately(suspect);
+        if !excused && self.wires.connected(index, suspect) {
+            self.measures.false_suspicions += 1;
         }
     }
 
@@ -437,6 +661,7 @@ impl World {
             let happening = Happening::Frame {
                 from,
                 to: to_index,
+                stream: self.wires.stream(from, to_index),
                 frame,
             };
             self.queue.enter(at, happening);
@@ -444,9 +669,13 @@ impl World {
     }
 
     /// A frame arrives: it is decoded and verified as in the node.
-    fn arrive(&mut self, from: usize, to: usize, frame: Bytes) {
+    fn arrive(&mut self, from: usize, to: usize, stream: u32, frame: Bytes) {
         let up = |index: usize| self.peers.get(index).is_some_and(|peer| peer.up);
-        if !up(from) || !up(to) || !self.wires.connected(from, to) {
+        if self.wires.stream(from, to) != stream
+            || !up(from)
+            || !up(to)
+            || !self.wires.connected(from, to)
+        {
             return;
         }
         self.connect(from, to);
@@ -515,7 +744,7 @@ impl World {
 
     /// The committer of a peer gets a block.
     fn deliver(&mut self, index: usize, channel: &ChannelId, block: &SimBlock) {
-        let Some(number_of_channel) = self.channels.iter().position(|id| id == channel) else {
+        let Some(number_of_channel) = self.channel(channel) else {
             return self.measures.violated("a block of no channel".to_owned());
         };
         let Some(peer) = self.peers.get_mut(index) else {
@@ -561,7 +790,7 @@ impl World {
         start: u64,
         end: u64,
     ) {
-        let position = self.channels.iter().position(|id| *id == channel);
+        let position = self.channel(&channel);
         let heights = self.peers.get(index).map(|peer| &peer.heights);
         let height = heights
             .zip(position)
@@ -592,6 +821,17 @@ fn lies(options: &Options, rng: &mut StdRng) -> BTreeMap<usize, Lie> {
     let chosen = index::sample(rng, followers, count);
     let liars = chosen.into_iter().map(|follower| follower + options.orgs);
     liars.zip(Lie::ALL.into_iter().cycle()).collect()
+}
+
+/// Who reads slowly; leaders do not.
+fn slow_readers(options: &Options, rng: &mut StdRng) -> Vec<usize> {
+    let followers = options.peers - options.orgs;
+    let count = followers * options.slow_per_mille as usize / 1000;
+    if count == 0 {
+        return Vec::new();
+    }
+    let chosen = index::sample(rng, followers, count).into_iter();
+    chosen.map(|follower| follower + options.orgs).collect()
 }
 
 /// Whether a frame has to do with who is there, not with blocks.

@@ -148,6 +148,62 @@ fn everything_at_once() {
 }
 
 #[test]
+fn slow_readers_and_broken_streams_hold_up_nobody_else() {
+    for seed in 0..4 {
+        let calm = Options {
+            seed,
+            peers: 20,
+            blocks: 80,
+            ..Options::default()
+        };
+        let report = sound(&Options {
+            breaks_per_hour: 3000.0,
+            half_open_per_hour: 600.0,
+            slow_per_mille: 100,
+            patience: Duration::from_secs(200),
+            ..calm.clone()
+        });
+        let calm = sound(&calm);
+        // A slow peer is slow itself; half of the others have no stream to those that are in trouble.
+        assert!(report.reach_half_ms.p50 < 2.0 * calm.reach_half_ms.p50);
+        assert!(report.every_peer_ms.p50 < 2.0 * calm.every_peer_ms.p50);
+    }
+}
+
+#[test]
+fn elected_leaders_fetch_whatever_happens() {
+    for seed in 0..4 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            orgs: 2,
+            blocks: 160,
+            elections: true,
+            restarts_per_hour: 900.0,
+            partition: Some(Partition {
+                begin: Duration::from_secs(4),
+                length: Duration::from_secs(20),
+                per_mille: 400,
+            }),
+            patience: Duration::from_secs(300),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn nobody_is_suspected_falsely() {
+    let report = sound(&Options {
+        peers: 80,
+        channels: 3,
+        blocks: 40,
+        rate: 0.5,
+        ..Options::default()
+    });
+    assert_eq!(report.false_suspicions, 0);
+}
+
+#[test]
 fn large_networks_know_a_part_of_themselves() {
     sound(&Options {
         peers: 300,

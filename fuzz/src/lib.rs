@@ -18,7 +18,9 @@ use selvedge_gossip::message;
 use selvedge_gossip::types::{OrgId, PkiId};
 use selvedge_ledger::state::{Namespace, StateDatabase, StateUpdates};
 use selvedge_ledger::store::{Batch, Durability, MAX_KEY_LENGTH, MemoryStore, Store};
-use selvedge_ledger::testing::{FailingDisk, open_block_store};
+use selvedge_ledger::testing::{
+    FailingDisk, import_snapshot, open_block_store, read_snapshot_metadata,
+};
 use selvedge_msp::MspManager;
 use selvedge_peer::config::Sources;
 use selvedge_peer::logging::LogSpec;
@@ -65,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     ("log_spec", log_spec),
     ("block_file", block_file),
     ("state_rows", state_rows),
+    ("snapshot", snapshot),
 ];
 
 /// A frame of a gossip stream: decoding, then verification with every signature accepted, so that
@@ -74,6 +77,42 @@ pub fn gossip_message(bytes: &[u8]) {
         // Either verdict will do.
         let _ = message::verify(received, &Gullible, &Gullible);
     }
+}
+
+/// A snapshot: the bytes as each of its files, the others being as they should.
+pub fn snapshot(bytes: &[u8]) {
+    let Ok(folder) = tempfile::tempdir() else {
+        return;
+    };
+    let file = [&[1], bytes].concat();
+    // Counts that are beyond all that follows.
+    let many: &[u8] = b"\x01\xff\xff\x03";
+    let rows: [&[u8]; 2] = [
+        b"\x01\x01\x02cc\xff\xff\x03",
+        b"\x01\x01\x17cc$$h_implicit_org_Org1\xff\xff\x03",
+    ];
+    let kinds = [
+        ("txids", many),
+        ("confighistory", many),
+        ("public_state", rows[0]),
+        ("private_state_hashes", rows[1]),
+    ];
+    for (index, (name, metadata)) in kinds.into_iter().enumerate() {
+        let (data_name, metadata_name) = (format!("{name}.data"), format!("{name}.metadata"));
+        for (turn, pair) in [(&*file, metadata), (b"\x01", &*file)]
+            .into_iter()
+            .enumerate()
+        {
+            let folder = folder.path().join(format!("{index}{turn}"));
+            if std::fs::create_dir(&folder).is_err() {
+                return;
+            }
+            let files = [(&*data_name, pair.0), (&*metadata_name, pair.1)];
+            // Any refusal will do.
+            let _ = import_snapshot(&folder, &files);
+        }
+    }
+    let _ = read_snapshot_metadata(folder.path(), bytes);
 }
 
 /// A block from an ordering node, from a peer, and as a header on a stream of headers.

@@ -45,6 +45,15 @@ fn recordings() -> Vec<Vec<u8>> {
     let file = std::fs::read(root.join(collections)).expect(collections);
     // Behind the key and the length of the package.
     recordings.push(file[34..].to_vec());
+    for name in [
+        "txids.data",
+        "private_state_hashes.data",
+        "public_state.metadata",
+    ] {
+        let file = std::fs::read(root.join("raft/snapshot").join(name)).expect(name);
+        // Behind the format.
+        recordings.push(file[1..].to_vec());
+    }
     let go_peer = "../crates/ledger/testdata/go-peer/blockfile_000000";
     let file = std::fs::read(root.join(go_peer)).expect(go_peer);
     // The first of its blocks, and a part of the next.

@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod disk;
+mod snapshot;
 mod store;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use disk::FailingDisk;
+pub use snapshot::{import_snapshot, read_snapshot_metadata};
 pub use store::{CrashingStore, contents};
 
 use crate::store::Store;

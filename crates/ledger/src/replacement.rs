@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::channel_id::validate_channel_id;
 use crate::manager::Layout;
 use crate::{LedgerError, LedgerManager};
 
@@ -36,7 +37,6 @@ impl LedgerManager {
             .create_folder(&replacements)
             .map_err(LedgerError::io("create", &replacements))?;
         self.rename(&made.chain(channel), &replacements.join(channel))?;
-        self.sync(&replacements)?;
         self.complete_replacements()?;
         let (from, to) = (made.derived(channel), self.layout.derived(channel));
         if from.exists() {
@@ -64,7 +64,8 @@ impl LedgerManager {
         let listed = || LedgerError::io("list the chains in", &folder);
         for entry in fs::read_dir(&folder).map_err(listed())? {
             let name = entry.map_err(listed())?.file_name();
-            let Some(channel) = name.to_str() else {
+            let channel = name.to_str();
+            let Some(channel) = channel.filter(|name| validate_channel_id(name).is_ok()) else {
                 continue;
             };
             // The databases first: they are of the old chain.
@@ -74,25 +75,89 @@ impl LedgerManager {
                 self.remove(&chain)?;
             }
             self.rename(&folder.join(channel), &chain)?;
-            self.sync_chains()?;
         }
         self.remove(&folder)
     }
 
+    /// Moves a folder; when this returns, it is safe in its new place.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), LedgerError> {
-        if let Some(parent) = to.parent() {
-            self.disk
-                .create_folder(parent)
-                .map_err(LedgerError::io("create", parent))?;
-        }
+        let parent = to.parent().unwrap_or(to);
+        self.disk
+            .create_folder(parent)
+            .map_err(LedgerError::io("create", parent))?;
         self.disk
             .rename(from, to)
-            .map_err(LedgerError::io("move", from))
+            .map_err(LedgerError::io("move", from))?;
+        self.disk
+            .sync_folder(parent)
+            .map_err(LedgerError::io("sync", parent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Options;
+    use crate::test_support::{CHANNEL, chain};
+    use crate::testing::FailingDisk;
+
+    fn open(folder: &Path) -> LedgerManager {
+        LedgerManager::open(folder, Options::default()).unwrap()
     }
 
-    fn sync(&self, folder: &Path) -> Result<(), LedgerError> {
-        self.disk
-            .sync_folder(folder)
-            .map_err(LedgerError::io("sync", folder))
+    /// A ledger of two blocks, and a complete one of three that is to take its place.
+    fn prepare(folder: &Path) {
+        let blocks = chain(3);
+        let manager = open(folder);
+        let old = manager.create_channel(CHANNEL, &blocks[0]).unwrap();
+        old.append(&blocks[1]).unwrap();
+        let aside = open(&manager.rebuilding().unwrap());
+        let new = aside.create_channel(CHANNEL, &blocks[0]).unwrap();
+        new.append_batch(&blocks[1..]).unwrap();
+    }
+
+    #[test]
+    fn a_chain_takes_the_place_of_another_whenever_the_process_ends() {
+        let replace = |folder: &Path, budget| {
+            prepare(folder);
+            let disk = FailingDisk::by_operation(budget);
+            let manager =
+                LedgerManager::open_on(folder, Arc::new(disk.clone()), Options::default());
+            let replaced = manager.and_then(|manager| manager.replace_chain(CHANNEL));
+            disk.cut_power(false);
+            (replaced, disk.used())
+        };
+        let (replaced, steps) = replace(tempfile::tempdir().unwrap().path(), u64::MAX);
+        replaced.unwrap();
+        let mut heights = Vec::new();
+        for budget in 0..=steps {
+            let folder = tempfile::tempdir().unwrap();
+            let (replaced, _) = replace(folder.path(), budget);
+            assert_eq!(replaced.is_ok(), budget == steps);
+            let manager = open(folder.path());
+            assert_eq!(manager.channels().unwrap(), [CHANNEL], "{budget}");
+            let store = manager.open_channel(CHANNEL).unwrap();
+            assert_eq!(
+                store.blocks_from(0).flatten().count() as u64,
+                store.height()
+            );
+            assert!(!manager.layout.replacements().exists());
+            heights.push(store.height());
+        }
+        // First the old one, then the new one, and nothing else.
+        assert!(heights.is_sorted());
+        assert_eq!((heights.first(), heights.last()), (Some(&2), Some(&3)));
+    }
+
+    #[test]
+    fn what_is_no_channel_is_not_put_among_the_chains() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = open(folder.path()).layout.clone();
+        fs::create_dir_all(layout.replacements().join("No Channel")).unwrap();
+        let manager = open(folder.path());
+        assert!(!layout.replacements().exists());
+        assert!(manager.channels().unwrap().is_empty());
     }
 }

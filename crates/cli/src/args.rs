@@ -341,6 +341,18 @@ pub struct SimulateArgs {
     /// Restarts in an hour, of random peers that are no leaders.
     #[arg(long, default_value_t = 0.0)]
     pub restarts: f64,
+    /// Streams between random peers that break in an hour.
+    #[arg(long, default_value_t = 0.0)]
+    pub breaks: f64,
+    /// Streams between random peers that are half open for 20 s, in an hour.
+    #[arg(long, default_value_t = 0.0)]
+    pub half_open: f64,
+    /// Share of peers that read slowly, from 0 to 1; leaders do not.
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub slow: f64,
+    /// Leaders are elected, instead of the first peer of each organisation.
+    #[arg(long)]
+    pub elections: bool,
     /// Two groups of peers do not reach each other for a while: begin after the first block,
     /// length, share of the peers in the smaller group, such as 5s,30s,0.3.
     #[arg(long, value_parser = partition)]

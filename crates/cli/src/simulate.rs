@@ -31,6 +31,10 @@ impl From<&SimulateArgs> for Options {
             background: arguments.background,
             partition: arguments.partition,
             restarts_per_hour: arguments.restarts,
+            breaks_per_hour: arguments.breaks,
+            half_open_per_hour: arguments.half_open,
+            slow_per_mille: parts(arguments.slow, 1000),
+            elections: arguments.elections,
             liars_per_mille: parts(arguments.liars, 1000),
             patience: arguments.patience,
         }

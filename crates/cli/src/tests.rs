@@ -141,7 +141,8 @@ fn simulate_has_the_defaults_of_its_crate() {
     );
     let changed = options(
         "selvedge simulate --rules fabric --place planet --loss 0.015 --liars 0.2 \
-         --partition 5s,1m,0.25 --no-state-transfer --background false",
+         --partition 5s,1m,0.25 --no-state-transfer --background false --slow 0.1 --breaks 60 \
+         --half-open 6 --elections",
     );
     assert_eq!(changed.rules, selvedge_simulator::Rules::Fabric);
     assert_eq!(changed.place, selvedge_simulator::Place::Planet);
@@ -152,6 +153,11 @@ fn simulate_has_the_defaults_of_its_crate() {
     assert_eq!(
         (changed.state_transfer, changed.background),
         (false, Some(false))
+    );
+    assert_eq!((changed.slow_per_mille, changed.elections), (100, true));
+    assert_eq!(
+        (changed.breaks_per_hour, changed.half_open_per_hour),
+        (60.0, 6.0)
     );
     let partition = changed.partition.unwrap();
     assert_eq!(

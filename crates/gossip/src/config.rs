@@ -88,7 +88,7 @@ pub enum Rules {
 }
 
 /// `peer.gossip.election`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElectionConfig {
     /// `startupGracePeriod`: longest wait for a stable membership.
     pub startup_grace_period: Duration,

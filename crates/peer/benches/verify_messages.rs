@@ -24,7 +24,7 @@ use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-const PEERS: usize = 80;
+const PEERS: u16 = 80;
 
 /// Knows everybody.
 struct Everybody(Vec<Identity>);
@@ -102,7 +102,7 @@ impl Bench {
 
     fn snapshot_message(&self) -> Bytes {
         let channel = ChannelId::from("mychannel");
-        let elements = (0..PEERS).map(|number| {
+        let elements = (0..usize::from(PEERS)).map(|number| {
             let (me, signer) = (self.local(number), PeerSigner(self.signers[number].clone()));
             let info = message::own_state_info(&me, &channel, 1, 100, false, Vec::new(), &signer);
             info.expect("signed").envelope().proto().clone()
@@ -133,7 +133,7 @@ fn benches(criterion: &mut Criterion) {
     let warm = bench.crypto();
     let kinds = [
         ("alive", &bench.alive, 1),
-        ("snapshot", &bench.snapshot, PEERS as u64),
+        ("snapshot", &bench.snapshot, u64::from(PEERS)),
     ];
     for (kind, frame, messages) in kinds {
         let mut group = criterion.benchmark_group(kind);

@@ -72,6 +72,12 @@ fn trouble(seed: u64) -> Options {
     let restarts_per_hour = if digit(2) == 1 { 900.0 } else { 0.0 };
     let orgs = 1 + digit(3) as usize;
     let cold_start = digit(4) == 1;
+    let (breaks_per_hour, half_open_per_hour) = match digit(3) {
+        0 => (3000.0, 300.0),
+        _ => (0.0, 0.0),
+    };
+    let slow_per_mille = if digit(3) == 0 { 120 } else { 0 };
+    let elections = digit(3) == 0;
     Options {
         seed,
         peers: 6 + 3 * orgs + (seed % 7) as usize,
@@ -84,6 +90,10 @@ fn trouble(seed: u64) -> Options {
         partition,
         restarts_per_hour,
         cold_start,
+        breaks_per_hour,
+        half_open_per_hour,
+        slow_per_mille,
+        elections,
         patience: Duration::from_secs(300),
         ..Options::default()
     }

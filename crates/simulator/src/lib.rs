@@ -15,6 +15,8 @@
 //! | `world` | the peers, the event queue, time |
 //! | `queue` | what happens when |
 //! | `peer` | one peer: core, ledger, committer |
+//! | `ordering` | the ordering service and the leaders |
+//! | `troubles` | partitions, restarts, broken streams |
 //! | `introductions` | who knows whom in the beginning |
 //! | `wires` | latency, bandwidth, loss, partitions |
 //! | `keys` | identities and signatures, cheap but not forgeable within the simulation |
@@ -25,7 +27,7 @@
 //!
 //! # What is left out
 //!
-//! Streams do not break by themselves, and handshakes cost nothing. A block takes a fixed time to be
+//! Handshakes cost nothing. A block takes a fixed time to be
 //! verified and committed. In networks of more than [`options::FULL_DETAIL`] peers each peer knows a
 //! random part of its organisation, and alive messages, StateInfo and identities, whose number grows with
 //! the square of the network, are not exchanged but told, under either rules; see
@@ -37,9 +39,11 @@ mod introductions;
 mod keys;
 mod liars;
 pub mod options;
+mod ordering;
 mod peer;
 mod queue;
 pub mod report;
+mod troubles;
 mod wires;
 mod world;
 

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
-use rand::{Rng, SeedableRng};
-use selvedge_gossip::config::Rules;
 use selvedge_gossip::event::{
     Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
     FrameKind, Notice, Payload,
@@ -20,14 +19,13 @@ use crate::block::{SimBlock, blocks_in, names_channel};
 use crate::introductions;
 use crate::keys::Keys;
 use crate::liars::Lie;
-use crate::options::{HALF_OPEN, Options};
+use crate::options::Options;
 use crate::peer::{SimPeer, channel_name, endpoint, external_endpoint, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
+use crate::troubles::SETTLING;
 use crate::wires::{Nanos, Wires};
 
-/// From the ordering service to a leader.
-const ORDERING: Nanos = 2_000_000;
 /// To verify a block.
 const VERIFICATION: Nanos = 1_000_000;
 /// To commit a block; blocks of a peer one after the other.
@@ -36,11 +34,6 @@ const COMMIT: Nanos = 5_000_000;
 const READ: Nanos = 1_000_000;
 /// Until a peer is found to be unreachable across a partition.
 const DIAL_TIMEOUT: Nanos = 3_000_000_000;
-/// From the last trouble until membership and leadership must have settled: time to expire, to reconnect, and
-/// to elect.
-const SETTLING: Duration = Duration::from_secs(90);
-/// How long after a peer was down or cut off others may still take it for dead.
-const SUSPICION: Duration = Duration::from_secs(60);
 /// Bytes of HTTP/2, TLS, TCP and IP around a frame.
 const OVERHEAD: usize = 90;
 
@@ -52,25 +45,25 @@ pub(crate) struct World {
     pub(crate) now: Nanos,
     pub(crate) queue: Queue,
     pub(crate) peers: Vec<SimPeer>,
-    by_id: BTreeMap<PkiId, usize>,
-    by_endpoint: BTreeMap<Endpoint, usize>,
+    pub(crate) by_id: BTreeMap<PkiId, usize>,
+    pub(crate) by_endpoint: BTreeMap<Endpoint, usize>,
     pub(crate) channels: Vec<ChannelId>,
-    wires: Wires,
+    pub(crate) wires: Wires,
     /// Whom each peer knows of in the beginning.
     pub(crate) known: Vec<BTreeSet<usize>>,
-    connected: BTreeSet<(usize, usize)>,
-    rng: StdRng,
-    measures: Measures,
-    measuring: bool,
+    pub(crate) connected: BTreeSet<(usize, usize)>,
+    pub(crate) rng: StdRng,
+    pub(crate) measures: Measures,
+    pub(crate) measuring: bool,
     /// Ledgers of honest peers that lack blocks.
-    incomplete: usize,
-    last_cut: Nanos,
+    pub(crate) incomplete: usize,
+    pub(crate) last_cut: Nanos,
     /// Until then peers are restarted.
-    restarts_end: Nanos,
+    pub(crate) restarts_end: Nanos,
     /// By channel: the newest block of the ordering service.
-    newest: Vec<u64>,
+    pub(crate) newest: Vec<u64>,
     /// When each peer was last down or cut off.
-    troubled: Vec<Nanos>,
+    pub(crate) troubled: Vec<Nanos>,
 }
 
 impl World {
@@ -147,51 +140,6 @@ impl World {
         self.incomplete == 0 && self.now > self.last_cut && self.now > settled
     }
 
-    /// Whether membership and leadership must have settled in the end.
-    fn settles(&self) -> bool {
-        let options = &self.options;
-        let shaken = options.partition.is_some()
-            || options.restarts_per_hour > 0.0
-            || options.cold_start
-            || options.elections;
-        options.has_background() && shaken && options.rules == Rules::Selvedge
-    }
-
-    /// Some time after the last trouble everybody knows of everybody, and where leaders are elected, each
-    /// organisation has one in each channel.
-    fn check_settled(&mut self) {
-        let up: Vec<usize> = (0..self.peers.len())
-            .filter(|peer| self.peers.get(*peer).is_some_and(|peer| peer.up))
-            .collect();
-        for index in &up {
-            let Some(peer) = self.peers.get(*index) else {
-                continue;
-            };
-            let alive = peer.gossip.members().alive_count();
-            if alive + 1 != up.len() {
-                let found = format!("peer {index} knows of {alive} of {} others", up.len() - 1);
-                self.measures.violated(found);
-            }
-        }
-        if !self.options.elections {
-            return;
-        }
-        for channel in 0..self.options.channels {
-            for org in 0..self.options.orgs {
-                let leads = |index: &&usize| {
-                    let peer = self.peers.get(**index);
-                    let fetches = peer.and_then(|peer| peer.fetches.get(channel));
-                    **index % self.options.orgs == org && fetches.is_some_and(Option::is_some)
-                };
-                let leaders = up.iter().filter(leads).count();
-                if leaders != 1 {
-                    let found = format!("{leaders} leaders in organisation {org}");
-                    self.measures.violated(found);
-                }
-            }
-        }
-    }
-
     fn finish(mut self) -> Report {
         let honest_incomplete = self.incomplete;
         if honest_incomplete > 0 && self.options.state_transfer {
@@ -260,22 +208,6 @@ impl World {
         }
     }
 
-    /// Enters something that happens so often in an hour, until the last block.
-    fn now_and_then(&mut self, begin: Nanos, per_hour: f64, make: impl Fn() -> Happening) {
-        if per_hour <= 0.0 {
-            return;
-        }
-        let mean = 3600e9 / per_hour;
-        let mut at = begin as f64;
-        loop {
-            at += mean * -self.rng.random_range(f64::MIN_POSITIVE..1.0).ln();
-            if at > self.last_cut as f64 {
-                break;
-            }
-            self.queue.enter(at as Nanos, make());
-        }
-    }
-
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Frame {
@@ -312,186 +244,11 @@ impl World {
         }
     }
 
-    /// The ordering service hands a block to the leaders.
-    fn cut(&mut self, channel: usize, number: u64) {
-        self.measuring = true;
-        let Some(id) = self.channels.get(channel).cloned() else {
-            return;
-        };
-        if let Some(newest) = self.newest.get_mut(channel) {
-            *newest = number;
-        }
-        if self.options.elections {
-            for peer in 0..self.peers.len() {
-                self.fetch_soon(peer, channel);
-            }
-            return;
-        }
-        let block = SimBlock::genuine(id.as_str(), number);
-        for leader in 0..self.options.orgs {
-            let event = Event::BlockFromOrderer {
-                channel: id.clone(),
-                block: block.clone(),
-            };
-            let delay = ORDERING + self.rng.random_range(0..ORDERING / 4);
-            self.tell_later(leader, delay, event);
-        }
-    }
-
-    /// A peer was elected, or leads no longer.
-    fn leads(&mut self, index: usize, channel: &ChannelId, leads: bool) {
-        let Some(channel) = self.channel(channel) else {
-            return;
-        };
-        if let Some(peer) = self.peers.get_mut(index)
-            && let (Some(fetches), Some(height)) =
-                (peer.fetches.get_mut(channel), peer.heights.get(channel))
-        {
-            *fetches = leads.then_some(*height);
-        }
-        self.fetch_soon(index, channel);
-    }
-
-    fn channel(&self, id: &ChannelId) -> Option<usize> {
+    pub(crate) fn channel(&self, id: &ChannelId) -> Option<usize> {
         self.channels.iter().position(|channel| channel == id)
     }
 
-    fn fetch_soon(&mut self, index: usize, channel: usize) {
-        let Some(peer) = self.peers.get(index) else {
-            return;
-        };
-        if peer.fetches.get(channel).is_some_and(Option::is_some) {
-            let run = peer.run;
-            let at = self.now + ORDERING + self.rng.random_range(0..ORDERING / 4);
-            let happening = Happening::Fetch {
-                peer: index,
-                run,
-                channel,
-            };
-            self.queue.enter(at, happening);
-        }
-    }
-
-    /// Hands a leader what the ordering service has, as far as its core takes it.
-    fn fetch(&mut self, index: usize, run: u32, channel: usize) {
-        let newest = self.newest.get(channel).copied().unwrap_or(0);
-        let Some(id) = self.channels.get(channel).cloned() else {
-            return;
-        };
-        loop {
-            let Some(peer) = self.peers.get_mut(index) else {
-                return;
-            };
-            let Some(Some(next)) = peer.fetches.get_mut(channel) else {
-                return;
-            };
-            let core = peer.gossip.channels().get(&id);
-            let takes = core.is_some_and(|core| core.accepts_ordered(*next));
-            if !peer.up || peer.run != run || *next > newest || !takes {
-                return;
-            }
-            let block = SimBlock::genuine(id.as_str(), *next);
-            *next += 1;
-            let channel = id.clone();
-            self.tell(index, Event::BlockFromOrderer { channel, block });
-        }
-    }
-
-    /// The stream between two random peers breaks, at once or after it was half open.
-    fn break_one(&mut self, half_open: bool) {
-        let connected = self.connected.len();
-        if connected == 0 {
-            return;
-        }
-        let chosen = self.rng.random_range(0..connected);
-        let Some((one, other)) = self.connected.iter().nth(chosen).copied() else {
-            return;
-        };
-        if !half_open {
-            return self.broken(one, other);
-        }
-        let until = self.now + nanos(HALF_OPEN);
-        let (from, to) = if self.rng.random() {
-            (one, other)
-        } else {
-            (other, one)
-        };
-        self.wires.mute(from, to, until);
-        self.queue.enter(until, Happening::Broken { one, other });
-    }
-
-    fn broken(&mut self, one: usize, other: usize) {
-        self.wires.break_stream(one, other);
-        if !self.connected.remove(&pair(one, other)) {
-            return;
-        }
-        for (index, peer) in [(one, other), (other, one)] {
-            let Some(id) = self.peers.get(peer).map(|peer| peer.identity.pki_id()) else {
-                continue;
-            };
-            if self.peers.get(index).is_some_and(|peer| peer.up) {
-                self.tell(index, Event::Disconnected(id));
-            }
-        }
-    }
-
-    fn part(&mut self, begins: bool) {
-        if !begins {
-            self.troubled.fill(self.now);
-        }
-        let Some(partition) = self.options.partition.filter(|_| begins) else {
-            return self.wires.part(None);
-        };
-        let peers = self.options.peers;
-        let count = peers * partition.per_mille.min(1000) as usize / 1000;
-        let mut cut_off = vec![false; peers];
-        for chosen in index::sample(&mut self.rng, peers, count) {
-            if let Some(place) = cut_off.get_mut(chosen) {
-                *place = true;
-            }
-        }
-        self.wires.part(Some(cut_off));
-    }
-
-    fn stop_one(&mut self) {
-        let (orgs, peers) = (self.options.orgs, self.options.peers);
-        if orgs == peers {
-            return;
-        }
-        let chosen = self.rng.random_range(orgs..peers);
-        let pause = self.rng.random_range(1_000_000_000..40_000_000_000);
-        let at = self.now + pause;
-        if let Some(peer) = self.peers.get_mut(chosen)
-            && peer.up
-        {
-            peer.up = false;
-            if let Some(troubled) = self.troubled.get_mut(chosen) {
-                *troubled = at;
-            }
-            self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
-            self.queue.enter(at, Happening::Start { peer: chosen });
-            self.restarts_end = self.restarts_end.max(at);
-        }
-    }
-
-    fn start(&mut self, index: usize) {
-        let (seed, base, now) = (self.options.seed, self.base, self.now);
-        let Some(peer) = self.peers.get_mut(index) else {
-            return;
-        };
-        if let Err(error) = peer.restart(index, seed, base, now) {
-            return self
-                .measures
-                .violated(format!("peer {index} cannot start: {error}"));
-        }
-        self.join_channels(index);
-        if !self.options.has_background() {
-            self.introduce(index);
-            self.tell_heights(index, &self.state_infos());
-        }
-    }
-
-    fn join_channels(&mut self, index: usize) {
+    pub(crate) fn join_channels(&mut self, index: usize) {
         for channel in 0..self.options.channels {
             let setup = self.setup(index, channel);
             self.tell(index, Event::ChannelJoined(setup));
@@ -561,7 +318,7 @@ impl World {
         }
     }
 
-    fn tell_later(&mut self, index: usize, delay: Nanos, event: Event<SimBlock>) {
+    pub(crate) fn tell_later(&mut self, index: usize, delay: Nanos, event: Event<SimBlock>) {
         let Some(run) = self.peers.get(index).map(|peer| peer.run) else {
             return;
         };
@@ -605,22 +362,6 @@ impl World {
             | Action::ReadPrivateData { .. }
             | Action::Notice(_) => {}
             Action::LeadershipChanged { channel, leads } => self.leads(index, &channel, leads),
-        }
-    }
-
-    /// A peer takes another one for dead.
-    fn suspects(&mut self, index: usize, suspect: &PkiId) {
-        let Some(suspect) = self.by_id.get(suspect).copied() else {
-            return;
-        };
-        let is_down = self.peers.get(suspect).is_some_and(|peer| !peer.up);
-        let lately = |peer: usize| {
-            let troubled = self.troubled.get(peer).copied().unwrap_or(0);
-            troubled > 0 && self.now < troubled + nanos(SUSPICION)
-        };
-        let excused = is_down || lately(index) || lately(suspect);
-        if !excused && self.wires.connected(index, suspect) {
-            self.measures.false_suspicions += 1;
         }
     }
 
@@ -860,7 +601,7 @@ fn verdict(channel: ChannelId, arrived: ArrivedBlock) -> Event<SimBlock> {
     }
 }
 
-fn pair(one: usize, other: usize) -> (usize, usize) {
+pub(crate) fn pair(one: usize, other: usize) -> (usize, usize) {
     (one.min(other), one.max(other))
 }
 

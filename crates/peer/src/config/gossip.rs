@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use selvedge_gossip::config::ElectionConfig;
+
 use super::reader::Reader;
 
 /// `peer.gossip`.
@@ -90,65 +92,45 @@ impl GossipConfig {
     }
 }
 
+/// Fabric's defaults. Those of the protocol's settings stand in `selvedge-gossip`.
 impl Default for GossipConfig {
     fn default() -> Self {
+        let protocol = selvedge_gossip::config::Config::default();
         Self {
             bootstrap: Vec::new(),
-            use_leader_election: false,
+            use_leader_election: protocol.use_leader_election,
             org_leader: false,
-            membership_tracker_interval: Duration::from_secs(5),
+            membership_tracker_interval: protocol.membership_tracker_interval,
             endpoint: String::new(),
             external_endpoint: None,
-            max_block_count_to_store: 10,
-            max_propagation_burst_latency: Duration::from_millis(10),
-            max_propagation_burst_size: 10,
-            propagate_iterations: 1,
-            propagate_peer_num: 3,
-            pull_interval: Duration::from_secs(4),
-            pull_peer_num: 3,
-            request_state_info_interval: Duration::from_secs(4),
-            publish_state_info_interval: Duration::from_secs(4),
-            publish_cert_period: Duration::from_secs(10),
+            max_block_count_to_store: usize::try_from(protocol.max_block_count_to_store)
+                .unwrap_or(usize::MAX),
+            max_propagation_burst_latency: protocol.max_propagation_burst_latency,
+            max_propagation_burst_size: protocol.max_propagation_burst_size,
+            propagate_iterations: protocol.propagate_iterations,
+            propagate_peer_num: protocol.propagate_peer_num,
+            pull_interval: protocol.pull_interval,
+            pull_peer_num: protocol.pull_peer_num,
+            request_state_info_interval: protocol.request_state_info_interval,
+            publish_state_info_interval: protocol.publish_state_info_interval,
+            publish_cert_period: protocol.publish_cert_period,
             skip_block_verification: false,
             dial_timeout: Duration::from_secs(3),
             conn_timeout: Duration::from_secs(2),
             recv_buff_size: 20,
             send_buff_size: 20,
-            digest_wait_time: Duration::from_millis(1000),
-            request_wait_time: Duration::from_millis(1500),
-            response_wait_time: Duration::from_millis(2000),
-            alive_time_interval: Duration::from_secs(5),
-            alive_expiration_timeout: Duration::from_secs(25),
-            reconnect_interval: Duration::from_secs(25),
-            max_connection_attempts: 120,
-            msg_expiration_factor: 20,
+            digest_wait_time: protocol.digest_wait_time,
+            request_wait_time: protocol.request_wait_time,
+            response_wait_time: protocol.response_wait_time,
+            alive_time_interval: protocol.alive_time_interval,
+            alive_expiration_timeout: protocol.alive_expiration_timeout,
+            reconnect_interval: protocol.reconnect_interval,
+            max_connection_attempts: usize::try_from(protocol.max_connection_attempts)
+                .unwrap_or(usize::MAX),
+            msg_expiration_factor: protocol.msg_expiration_factor,
             election: ElectionConfig::default(),
             pvt_data: PvtDataConfig::default(),
             state: StateTransferConfig::default(),
-        }
-    }
-}
-
-/// `peer.gossip.election`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ElectionConfig {
-    /// How long to wait for a stable membership at the start.
-    pub startup_grace_period: Duration,
-    /// How often the membership is sampled in that time.
-    pub membership_sample_interval: Duration,
-    /// Without a declaration for this long, the leader counts as gone.
-    pub leader_alive_threshold: Duration,
-    /// Time between a proposal and the declaration.
-    pub leader_election_duration: Duration,
-}
-
-impl Default for ElectionConfig {
-    fn default() -> Self {
-        Self {
-            startup_grace_period: Duration::from_secs(15),
-            membership_sample_interval: Duration::from_secs(1),
-            leader_alive_threshold: Duration::from_secs(10),
-            leader_election_duration: Duration::from_secs(5),
         }
     }
 }
@@ -216,13 +198,14 @@ pub struct StateTransferConfig {
 
 impl Default for StateTransferConfig {
     fn default() -> Self {
+        let protocol = selvedge_gossip::config::StateConfig::default();
         Self {
-            enabled: false,
-            check_interval: Duration::from_secs(10),
-            response_timeout: Duration::from_secs(3),
-            batch_size: 10,
-            block_buffer_size: 20,
-            max_retries: 3,
+            enabled: protocol.enabled,
+            check_interval: protocol.check_interval,
+            response_timeout: protocol.response_timeout,
+            batch_size: protocol.batch_size,
+            block_buffer_size: protocol.block_buffer_size,
+            max_retries: protocol.max_retries,
             channel_size: 100,
         }
     }

@@ -45,12 +45,7 @@ pub(super) fn gossip(config: &PeerConfig) -> gossip_config::Config {
         max_connection_attempts: u32::try_from(gossip.max_connection_attempts).unwrap_or(u32::MAX),
         msg_expiration_factor: gossip.msg_expiration_factor,
         use_leader_election: gossip.use_leader_election,
-        election: gossip_config::ElectionConfig {
-            startup_grace_period: gossip.election.startup_grace_period,
-            membership_sample_interval: gossip.election.membership_sample_interval,
-            leader_alive_threshold: gossip.election.leader_alive_threshold,
-            leader_election_duration: gossip.election.leader_election_duration,
-        },
+        election: gossip.election.clone(),
         state: gossip_config::StateConfig {
             enabled: gossip.state.enabled,
             check_interval: gossip.state.check_interval,

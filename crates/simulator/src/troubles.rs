@@ -1,0 +1,198 @@
+//! What goes wrong: partitions, restarts, broken streams; and what must be right again some time later.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand::seq::index;
+use selvedge_gossip::config::Rules;
+use selvedge_gossip::event::Event;
+use selvedge_gossip::types::PkiId;
+
+use crate::options::HALF_OPEN;
+use crate::queue::Happening;
+use crate::wires::Nanos;
+use crate::world::{World, nanos, pair};
+
+/// From the last trouble until membership and leadership must have settled: time to expire, to reconnect, and
+/// to elect.
+pub(crate) const SETTLING: Duration = Duration::from_secs(90);
+/// How long after a peer was down or cut off others may still take it for dead.
+const SUSPICION: Duration = Duration::from_secs(60);
+
+impl World {
+    /// Enters something that happens so often in an hour, until the last block.
+    pub(crate) fn now_and_then(
+        &mut self,
+        begin: Nanos,
+        per_hour: f64,
+        make: impl Fn() -> Happening,
+    ) {
+        if per_hour <= 0.0 {
+            return;
+        }
+        let mean = 3600e9 / per_hour;
+        let mut at = begin as f64;
+        loop {
+            at += mean * -self.rng.random_range(f64::MIN_POSITIVE..1.0).ln();
+            if at > self.last_cut as f64 {
+                break;
+            }
+            self.queue.enter(at as Nanos, make());
+        }
+    }
+
+    pub(crate) fn part(&mut self, begins: bool) {
+        if !begins {
+            self.troubled.fill(self.now);
+        }
+        let Some(partition) = self.options.partition.filter(|_| begins) else {
+            return self.wires.part(None);
+        };
+        let peers = self.options.peers;
+        let count = peers * partition.per_mille.min(1000) as usize / 1000;
+        let mut cut_off = vec![false; peers];
+        for chosen in index::sample(&mut self.rng, peers, count) {
+            if let Some(place) = cut_off.get_mut(chosen) {
+                *place = true;
+            }
+        }
+        self.wires.part(Some(cut_off));
+    }
+
+    pub(crate) fn stop_one(&mut self) {
+        let (orgs, peers) = (self.options.orgs, self.options.peers);
+        if orgs == peers {
+            return;
+        }
+        let chosen = self.rng.random_range(orgs..peers);
+        let pause = self.rng.random_range(1_000_000_000..40_000_000_000);
+        let at = self.now + pause;
+        if let Some(peer) = self.peers.get_mut(chosen)
+            && peer.up
+        {
+            peer.up = false;
+            if let Some(troubled) = self.troubled.get_mut(chosen) {
+                *troubled = at;
+            }
+            self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
+            self.queue.enter(at, Happening::Start { peer: chosen });
+            self.restarts_end = self.restarts_end.max(at);
+        }
+    }
+
+    pub(crate) fn start(&mut self, index: usize) {
+        let (seed, base, now) = (self.options.seed, self.base, self.now);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        if let Err(error) = peer.restart(index, seed, base, now) {
+            return self
+                .measures
+                .violated(format!("peer {index} cannot start: {error}"));
+        }
+        self.join_channels(index);
+        if !self.options.has_background() {
+            self.introduce(index);
+            self.tell_heights(index, &self.state_infos());
+        }
+    }
+
+    /// The stream between two random peers breaks, at once or after it was half open.
+    pub(crate) fn break_one(&mut self, half_open: bool) {
+        let connected = self.connected.len();
+        if connected == 0 {
+            return;
+        }
+        let chosen = self.rng.random_range(0..connected);
+        let Some((one, other)) = self.connected.iter().nth(chosen).copied() else {
+            return;
+        };
+        if !half_open {
+            return self.broken(one, other);
+        }
+        let until = self.now + nanos(HALF_OPEN);
+        let (from, to) = if self.rng.random() {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        self.wires.mute(from, to, until);
+        self.queue.enter(until, Happening::Broken { one, other });
+    }
+
+    pub(crate) fn broken(&mut self, one: usize, other: usize) {
+        self.wires.break_stream(one, other);
+        if !self.connected.remove(&pair(one, other)) {
+            return;
+        }
+        for (index, peer) in [(one, other), (other, one)] {
+            let Some(id) = self.peers.get(peer).map(|peer| peer.identity.pki_id()) else {
+                continue;
+            };
+            if self.peers.get(index).is_some_and(|peer| peer.up) {
+                self.tell(index, Event::Disconnected(id));
+            }
+        }
+    }
+
+    /// A peer takes another one for dead.
+    pub(crate) fn suspects(&mut self, index: usize, suspect: &PkiId) {
+        let Some(suspect) = self.by_id.get(suspect).copied() else {
+            return;
+        };
+        let is_down = self.peers.get(suspect).is_some_and(|peer| !peer.up);
+        let lately = |peer: usize| {
+            let troubled = self.troubled.get(peer).copied().unwrap_or(0);
+            troubled > 0 && self.now < troubled + nanos(SUSPICION)
+        };
+        let excused = is_down || lately(index) || lately(suspect);
+        if !excused && self.wires.connected(index, suspect) {
+            self.measures.false_suspicions += 1;
+        }
+    }
+
+    /// Whether membership and leadership must have settled in the end.
+    pub(crate) fn settles(&self) -> bool {
+        let options = &self.options;
+        let shaken = options.partition.is_some()
+            || options.restarts_per_hour > 0.0
+            || options.cold_start
+            || options.elections;
+        options.has_background() && shaken && options.rules == Rules::Selvedge
+    }
+
+    /// Some time after the last trouble everybody knows of everybody, and where leaders are elected, each
+    /// organisation has one in each channel.
+    pub(crate) fn check_settled(&mut self) {
+        let up: Vec<usize> = (0..self.peers.len())
+            .filter(|peer| self.peers.get(*peer).is_some_and(|peer| peer.up))
+            .collect();
+        for index in &up {
+            let Some(peer) = self.peers.get(*index) else {
+                continue;
+            };
+            let alive = peer.gossip.members().alive_count();
+            if alive + 1 != up.len() {
+                let found = format!("peer {index} knows of {alive} of {} others", up.len() - 1);
+                self.measures.violated(found);
+            }
+        }
+        if !self.options.elections {
+            return;
+        }
+        for channel in 0..self.options.channels {
+            for org in 0..self.options.orgs {
+                let leads = |index: &&usize| {
+                    let peer = self.peers.get(**index);
+                    let fetches = peer.and_then(|peer| peer.fetches.get(channel));
+                    **index % self.options.orgs == org && fetches.is_some_and(Option::is_some)
+                };
+                let leaders = up.iter().filter(leads).count();
+                if leaders != 1 {
+                    let found = format!("{leaders} leaders in organisation {org}");
+                    self.measures.violated(found);
+                }
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::fjall::config::PartitioningPolicy;
 use ::fjall::{Database, Iter, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
@@ -26,8 +26,8 @@ pub struct FjallStore {
     tables: Tables,
 }
 
-#[derive(Clone)]
-struct Tables([Keyspace; Table::ALL.len()]);
+/// The tables that anything was ever written to; a store has no need of most of them.
+type Tables = Arc<[OnceLock<Keyspace>; Table::ALL.len()]>;
 
 /// A store as of one moment.
 struct FjallSnapshot {
@@ -54,36 +54,27 @@ impl FjallStore {
             .worker_threads(1)
             .open()
             .map_err(failure)?;
-        let table = |table: Table| database.keyspace(table.name(), options).map_err(failure);
-        let [
-            meta,
-            blocks,
-            hashes,
-            transactions,
-            state,
-            expiry,
-            config_history,
-            history,
-            missing_data,
-            private_data,
-        ] = Table::ALL;
-        let tables = Tables([
-            table(meta)?,
-            table(blocks)?,
-            table(hashes)?,
-            table(transactions)?,
-            table(state)?,
-            table(expiry)?,
-            table(config_history)?,
-            table(history)?,
-            table(missing_data)?,
-            table(private_data)?,
-        ]);
-        Ok(Self { database, tables })
+        let store = Self {
+            database,
+            tables: Tables::default(),
+        };
+        for table in Table::ALL {
+            if store.database.keyspace_exists(table.name()) {
+                store.make_table(table)?;
+            }
+        }
+        Ok(store)
     }
 
-    fn table(&self, table: Table) -> &Keyspace {
-        self.tables.get(table)
+    /// A table, which is made if need be.
+    fn make_table(&self, table: Table) -> Result<&Keyspace, StoreError> {
+        let slot = slot(&self.tables, table);
+        if let Some(keyspace) = slot.get() {
+            return Ok(keyspace);
+        }
+        let keyspace = self.database.keyspace(table.name(), options);
+        let keyspace = keyspace.map_err(failure)?;
+        Ok(slot.get_or_init(|| keyspace))
     }
 }
 
@@ -98,43 +89,46 @@ fn options() -> KeyspaceCreateOptions {
         .index_block_partitioning_policy(in_pages())
 }
 
-impl Tables {
-    const fn get(&self, table: Table) -> &Keyspace {
-        let [
-            meta,
-            blocks,
-            hashes,
-            transactions,
-            state,
-            expiry,
-            config_history,
-            history,
-            missing_data,
-            private_data,
-        ] = &self.0;
-        match table {
-            Table::Meta => meta,
-            Table::Blocks => blocks,
-            Table::Hashes => hashes,
-            Table::Transactions => transactions,
-            Table::State => state,
-            Table::Expiry => expiry,
-            Table::ConfigHistory => config_history,
-            Table::History => history,
-            Table::MissingData => missing_data,
-            Table::PrivateData => private_data,
-        }
+fn slot(tables: &[OnceLock<Keyspace>; Table::ALL.len()], table: Table) -> &OnceLock<Keyspace> {
+    let [
+        meta,
+        blocks,
+        hashes,
+        transactions,
+        state,
+        expiry,
+        config_history,
+        history,
+        missing_data,
+        private_data,
+    ] = tables;
+    match table {
+        Table::Meta => meta,
+        Table::Blocks => blocks,
+        Table::Hashes => hashes,
+        Table::Transactions => transactions,
+        Table::State => state,
+        Table::Expiry => expiry,
+        Table::ConfigHistory => config_history,
+        Table::History => history,
+        Table::MissingData => missing_data,
+        Table::PrivateData => private_data,
     }
 }
 
 impl Store for FjallStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.table(table).get(key).map_err(failure)?;
+        let Some(table) = slot(&self.tables, table).get() else {
+            return Ok(None);
+        };
+        let value = table.get(key).map_err(failure)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
-        let table = self.table(table);
+        let Some(table) = slot(&self.tables, table).get() else {
+            return Box::new(std::iter::empty());
+        };
         match to {
             Some(to) if to <= from => Box::new(std::iter::empty()),
             Some(to) => entries(table.range(from..to)),
@@ -151,37 +145,46 @@ impl Store for FjallStore {
         let mut writes = self.database.batch().durability(Some(mode));
         for (table, key, value) in batch.changes {
             match value {
-                Some(value) => writes.insert(self.table(table), key, value),
-                None => writes.remove(self.table(table), key),
+                Some(value) => writes.insert(self.make_table(table)?, key, value),
+                None => {
+                    if let Some(table) = slot(&self.tables, table).get() {
+                        writes.remove(table, key);
+                    }
+                }
             }
         }
         writes.commit().map_err(failure)
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        Table::ALL
+        let mut tables = Table::ALL
             .iter()
-            .try_for_each(|table| self.table(*table).clear())
-            .map_err(failure)
+            .filter_map(|table| slot(&self.tables, *table).get());
+        tables.try_for_each(Keyspace::clear).map_err(failure)
     }
 
     fn snapshot(&self) -> Arc<dyn Store> {
         Arc::new(FjallSnapshot {
             snapshot: self.database.snapshot(),
-            tables: self.tables.clone(),
+            tables: Arc::clone(&self.tables),
         })
     }
 }
 
 impl Store for FjallSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.snapshot.get(self.tables.get(table), key);
+        let Some(table) = slot(&self.tables, table).get() else {
+            return Ok(None);
+        };
+        let value = self.snapshot.get(table, key);
         let value = value.map_err(failure)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn range(&self, table: Table, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
-        let table = self.tables.get(table);
+        let Some(table) = slot(&self.tables, table).get() else {
+            return Box::new(std::iter::empty());
+        };
         match to {
             Some(to) if to <= from => Box::new(std::iter::empty()),
             Some(to) => entries(self.snapshot.range(table, from..to)),
@@ -200,7 +203,7 @@ impl Store for FjallSnapshot {
     fn snapshot(&self) -> Arc<dyn Store> {
         Arc::new(Self {
             snapshot: self.snapshot.clone(),
-            tables: self.tables.clone(),
+            tables: Arc::clone(&self.tables),
         })
     }
 }

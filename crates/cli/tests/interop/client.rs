@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::RngCore as _;
 use selvedge_channel::config_update::compute;
-use selvedge_devnet::material::TlsFolder;
+use selvedge_devnet::material::{Organization, TlsFolder};
 use selvedge_devnet::signed_envelope;
 use selvedge_devnet::traffic::Author;
 use selvedge_msp::SigningIdentity;
@@ -30,9 +30,13 @@ use super::network::{At, CHANNEL, Network};
 use super::process::eventually;
 
 impl Network {
-    /// Has the ordering service make so many blocks of one transaction each. The transactions are of
-    /// a chaincode that does not exist: ordering nodes take them, and every peer commits them as
-    /// invalid.
+    /// Defines the chaincode of all transactions, which no peer needs to have installed to validate them.
+    pub fn define_chaincode(&mut self) {
+        let definition = self.author().define().unwrap();
+        self.broadcast(0, vec![definition]);
+    }
+
+    /// Has the ordering service make so many blocks of one valid transaction each.
     pub fn order(&mut self, blocks: u64) {
         self.order_at(0, blocks);
     }
@@ -75,18 +79,18 @@ impl Network {
         (0..count).map(transaction).collect()
     }
 
-    /// A client of Org1 whose transactions its first peer endorses.
-    pub fn author(&self) -> Author {
-        let organization = &self.organizations[0];
+    /// A client of Org1; the first peers of all organisations endorse.
+    fn author(&self) -> Author {
+        let endorser = |organization: &Organization| organization.node_identity("peer0").unwrap();
         Author {
             channel_id: CHANNEL.to_owned(),
-            client: organization.user_identity("User1").unwrap(),
-            endorsers: vec![organization.node_identity("peer0").unwrap()],
+            client: self.organizations[0].user_identity("User1").unwrap(),
+            endorsers: self.organizations.iter().map(endorser).collect(),
         }
     }
 
     /// A connection to an ordering node, by the TLS material of a user of Org1.
-    pub fn orderer(&self, node: usize) -> Channel {
+    fn orderer(&self, node: usize) -> Channel {
         let authority = self.ordering.user_tls("Admin").authority;
         let tls = self.organizations[0].user_tls("User1");
         self.connect(&self.orderer_address(node), tls, &authority).0

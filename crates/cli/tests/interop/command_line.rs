@@ -27,12 +27,12 @@ pub fn channel(fabric: &Fabric) {
         assert_eq!(answer, expected);
     }
     assert_eq!(expected.list, [CHANNEL]);
-    assert_eq!(expected.info["height"], 6);
+    assert_eq!(expected.info["height"], 7);
     let numbers = expected
         .blocks
         .iter()
         .map(|block| block.header.as_ref().unwrap().number);
-    assert_eq!(numbers.collect::<Vec<_>>(), [0, 3, 5, 0]);
+    assert_eq!(numbers.collect::<Vec<_>>(), [0, 3, 6, 0]);
 
     for cli in programs {
         for at in [go, ours] {

@@ -74,6 +74,12 @@ impl NodeSettings<'_> {
                 "BCCSP": bccsp(),
                 "authentication": {"timewindow": "15m"},
                 "client": {"connTimeout": "3s"},
+                "handlers": {
+                    "authFilters": [{"name": "DefaultAuth"}, {"name": "ExpirationCheck"}],
+                    "decorators": [{"name": "DefaultDecorator"}],
+                    "endorsers": {"escc": {"name": "DefaultEndorsement"}},
+                    "validators": {"vscc": {"name": "DefaultValidation"}},
+                },
                 "gossip": gossip,
                 "deliveryclient": {
                     "blockGossipEnabled": true, "connTimeout": "3s",

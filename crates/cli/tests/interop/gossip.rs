@@ -82,7 +82,11 @@ pub fn dissemination(fabric: &Fabric) {
     assert_eq!(network.arrived(our_follower, "orderer"), 0.0);
     let pushed = network.arrived(our_follower, "push");
     assert!(pushed >= 25.0, "of 50 blocks {pushed} came by push");
-    assert_eq!(network.arrived(our_leader, "orderer"), 50.0);
+    // With the definition of the chaincode.
+    assert_eq!(network.arrived(our_leader, "orderer"), 51.0);
+    for at in peers {
+        assert_eq!(network.valid_transactions(at), 51.0, "{at:?}");
+    }
 }
 
 /// More blocks than a block store of gossip keeps; the ordering node goes; one peer of the other kind

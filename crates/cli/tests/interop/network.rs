@@ -140,7 +140,8 @@ impl Drop for Folder {
 }
 
 impl Network {
-    /// Key material, genesis block and running ordering nodes, which have joined the channel.
+    /// Key material, genesis block and running ordering nodes, which have joined the channel and made its
+    /// first block, with the definition of a chaincode.
     pub fn start(fabric: &Fabric, plan: Plan) -> Self {
         let folder = Folder(Some(tempfile::tempdir().unwrap()));
         let crypto = folder.path("crypto");
@@ -208,6 +209,7 @@ impl Network {
         for node in 0..nodes {
             network.join_orderer(node);
         }
+        network.define_chaincode();
         network
     }
 

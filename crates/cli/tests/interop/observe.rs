@@ -104,6 +104,16 @@ impl Network {
         });
     }
 
+    /// Transactions that a peer has found valid since it was started.
+    pub fn valid_transactions(&self, at: At) -> f64 {
+        let labels = [
+            ("transaction_type", "ENDORSER_TRANSACTION"),
+            ("validation_code", "VALID"),
+        ];
+        self.labelled_metric(at, "ledger_transaction_count", &labels)
+            .unwrap()
+    }
+
     /// New blocks of our peer that came this way: `orderer`, `push`, `pull` or
     /// `state_transfer`.
     pub fn arrived(&self, at: At, way: &str) -> f64 {

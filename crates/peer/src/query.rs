@@ -130,7 +130,8 @@ impl Query {
         Ok(self.view.page(namespace, from.as_bytes(), to, limit)?)
     }
 
-    /// The hash of a private value (Fabric: `GetPrivateDataHash`).
+    /// The hash of a private value (Fabric: `GetPrivateDataHash`). `None`, too, for a collection that is not
+    /// defined, where Fabric fails.
     pub fn private_hash(
         &self,
         chaincode: &str,

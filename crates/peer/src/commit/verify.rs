@@ -2,8 +2,10 @@
 //!
 //! The block files are gone through from the first block on. What follows from them is computed anew, into
 //! a state aside: verdicts and write-sets give the commit hash of each block, and in the end the state with
-//! all that lies beside it. That is compared with what the databases hold. Nothing is validated anew, and
-//! nothing is repaired.
+//! the histories that lie beside it. That is compared with what the databases hold. Nothing is validated
+//! anew, and nothing is repaired.
+//!
+//! The accounts of missing private data are left out, since they depend on what has come meanwhile.
 
 use std::path::Path;
 

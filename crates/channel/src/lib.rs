@@ -46,6 +46,8 @@
 //! - transactions, metadata slots, signatures and the bytes under them are bounded
 //!   ([`MAX_TRANSACTIONS`], [`MAX_METADATA_SLOTS`], [`MAX_SIGNATURES`], [`MAX_SIGNED_BYTES`]) far above
 //!   what an ordering service makes;
+//! - after a configuration without the policy `BlockValidation` no block is taken; a Fabric peer goes on by
+//!   the configuration before, until it is started anew;
 //! - a configuration with an unsupported capability, or without an application or orderer section,
 //!   is an error, where a Fabric peer panics.
 //!

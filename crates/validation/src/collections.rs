@@ -46,28 +46,29 @@ pub fn defined_collections(
             continue;
         };
         let definition = Definition::committed(chaincode, &after);
-        match definition.map_err(|source| MvccError::State { block, source })? {
+        let fault = match definition.map_err(|source| MvccError::State { block, source })? {
             Definition::Chaincode(found) if has_collections(&found.package) => {
                 defined.push(DefinedCollections {
                     chaincode: chaincode.to_owned(),
                     package: found.package,
                 });
+                continue;
             }
-            Definition::Chaincode(_) | Definition::Undefined | Definition::Legacy => {}
-            Definition::Unreadable(fault) => {
-                let transaction = usize::try_from(update.version.tx_num).unwrap_or(usize::MAX);
-                if stated.is_some_and(|stated| !stated.contains_key(&(block, transaction))) {
-                    let reason = MvccReason::Definition {
-                        chaincode: chaincode.to_owned(),
-                        fault,
-                    };
-                    return Err(MvccError::Undecidable {
-                        block,
-                        transaction,
-                        reason,
-                    });
-                }
-            }
+            Definition::Chaincode(_) | Definition::Legacy => continue,
+            Definition::Undefined => "it has a sequence number and nothing else".to_owned(),
+            Definition::Unreadable(fault) => fault,
+        };
+        let transaction = usize::try_from(update.version.tx_num).unwrap_or(usize::MAX);
+        if stated.is_some_and(|stated| !stated.contains_key(&(block, transaction))) {
+            let reason = MvccReason::Definition {
+                chaincode: chaincode.to_owned(),
+                fault,
+            };
+            return Err(MvccError::Undecidable {
+                block,
+                transaction,
+                reason,
+            });
         }
     }
     Ok(defined)
@@ -182,6 +183,82 @@ mod tests {
             assert_eq!(name(other), None, "{other}");
         }
         assert_eq!(defined_chaincode(b"namespaces/fields/\xff/Sequence"), None);
+    }
+
+    /// A state that holds nothing.
+    struct Empty;
+
+    impl StateReader for Empty {
+        fn value(&self, _: &str, _: &str) -> Result<Option<Bytes>, SourceError> {
+            Ok(None)
+        }
+
+        fn metadata(&self, _: &str, _: &str) -> Result<Option<Bytes>, SourceError> {
+            Ok(None)
+        }
+
+        fn hashed_metadata(
+            &self,
+            _: &str,
+            _: &str,
+            _: &[u8],
+        ) -> Result<Option<Bytes>, SourceError> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_after_the_block_stops_it() {
+        use crate::mvcc::Update;
+        use selvedge_protos::kvrwset::Version;
+        type Write = (&'static str, Option<&'static [u8]>);
+        fn check(
+            writes: &[Write],
+            stated: Option<&StatedVerdicts>,
+        ) -> Result<Vec<DefinedCollections>, MvccError> {
+            let mut updates = UpdateBatch::default();
+            for (key, value) in writes {
+                let update = Update {
+                    value: value.map(Bytes::from_static),
+                    metadata: Bytes::new(),
+                    version: Version {
+                        block_num: 5,
+                        tx_num: 2,
+                    },
+                };
+                updates.set(LIFECYCLE, None, Bytes::from_static(key.as_bytes()), update);
+            }
+            defined_collections(5, &updates, &Empty, stated)
+        }
+        let metadata = (
+            "namespaces/metadata/cc",
+            Some(&b"\x0a\x13ChaincodeDefinition"[..]),
+        );
+        let sequence = |value: Option<&'static [u8]>| ("namespaces/fields/cc/Sequence", value);
+        let nobody = StatedVerdicts::new();
+        assert!(check(&[metadata, sequence(Some(b"\x08\x01"))], Some(&nobody)).is_ok());
+        // A number that is none; no definition at all; one that is removed.
+        for writes in [
+            &[metadata, sequence(Some(b"\x12\x01"))][..],
+            &[sequence(Some(b"\x08\x01"))],
+            &[("namespaces/metadata/cc", None), sequence(None)],
+        ] {
+            let error = check(writes, Some(&nobody)).unwrap_err();
+            assert!(
+                matches!(
+                    &error,
+                    MvccError::Undecidable {
+                        block: 5,
+                        transaction: 2,
+                        reason: MvccReason::Definition { chaincode, .. },
+                    } if chaincode == "cc"
+                ),
+                "{error}"
+            );
+            let stated = StatedVerdicts::from([((5, 2), Default::default())]);
+            assert_eq!(check(writes, Some(&stated)).unwrap(), []);
+            assert_eq!(check(writes, None).unwrap(), []);
+        }
     }
 
     #[test]

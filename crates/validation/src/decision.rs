@@ -143,7 +143,7 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
         if let Some(code) = self.stated.get(&(self.number, position)) {
             return Ok(stated(*code, transaction).map_err(here)?);
         }
-        if let Some(rwset) = &transaction.rwset {
+        if let (true, Some(rwset)) = (transaction.is_endorsed, &transaction.rwset) {
             self.check_collections(rwset)?.map_err(here)?;
         }
         let unjudged = Outcome::Judged(Vec::new());

@@ -110,6 +110,15 @@ pub enum Reason {
         /// What is wrong with the metadata.
         fault: String,
     },
+    /// An endorsement policy refers to the root of the channel's configuration as if it were a policy: index out of
+    /// range.
+    #[error("the {title} refers to {path}, which is no policy; a Go peer ends at it")]
+    RootAsPolicy {
+        /// Whose policy.
+        title: String,
+        /// What it refers to.
+        path: String,
+    },
     /// It has hashed writes to a collection that is not defined: the peer ends before it commits.
     #[error(
         "it writes to collection {namespace}/{collection}, which is not defined; a Go peer ends at it"

@@ -172,6 +172,16 @@ impl<'a, S: StateReader> NamespaceCheck<'a, S> {
         policy: &EndorsementPolicy,
         title: impl FnOnce() -> String,
     ) -> Result<(), Fault> {
+        if let Some(path) = policy.root_reference() {
+            let reason = Reason::RootAsPolicy {
+                title: title(),
+                path: path.to_owned(),
+            };
+            return Err(Fault::Undecidable(Obstacle {
+                transaction: self.transaction,
+                reason,
+            }));
+        }
         policy
             .evaluate(self.config.policies(), self.endorsers)
             .map_err(|PolicyFailure(reason)| Fault::Policy(format!("{}: {reason}", title())))

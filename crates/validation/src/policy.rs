@@ -11,6 +11,9 @@ use selvedge_protos::common::{
 };
 use selvedge_protos::wire::{Fields, Value, WireError, check_message, text};
 
+/// The root group of a channel's configuration.
+const ROOT: &str = "/Channel";
+
 /// An endorsement policy, ready to be evaluated.
 #[derive(Debug)]
 pub(crate) enum EndorsementPolicy {
@@ -91,6 +94,14 @@ impl EndorsementPolicy {
         match policy {
             Ok(policy) => Self::Signature(policy),
             Err(error) => Self::Unusable(error.to_string()),
+        }
+    }
+
+    /// The path, if the policy refers to the root group of the configuration, which ends a Go peer.
+    pub fn root_reference(&self) -> Option<&str> {
+        match self {
+            Self::Reference(path) if path == ROOT => Some(path),
+            _ => None,
         }
     }
 

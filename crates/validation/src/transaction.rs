@@ -33,8 +33,10 @@ pub(crate) struct Opened {
     pub txid: Arc<str>,
     /// What was found.
     pub outcome: Outcome,
-    /// What an endorsed transaction read and wrote, if that can be read, be the transaction otherwise
-    /// valid or not.
+    /// Whether it is an endorsed transaction by its header, valid or not.
+    pub is_endorsed: bool,
+    /// What it read and wrote, if that can be read, be it valid or not, and whatever its header says: the
+    /// search for changes of key-level policies does not look there.
     pub rwset: Option<TxRwSet>,
     /// Whether Fabric can search it for changes of key-level policies.
     pub searchable: Searchable,
@@ -100,6 +102,7 @@ impl Opened {
             return Self {
                 txid: "".into(),
                 outcome: Outcome::Undecidable(Reason::NoHeader),
+                is_endorsed: false,
                 rwset: None,
                 searchable,
             };
@@ -113,7 +116,7 @@ impl Opened {
             ),
             Err(_) => ("".into(), false),
         };
-        let results = action.as_ref().ok().filter(|_| is_endorsed);
+        let results = action.as_ref().ok();
         let results = results.and_then(|action| action.chaincode_action().ok());
         let rwset = results.map(|action| TxRwSet::decode(action.results.clone()));
         let layers = Layers {
@@ -134,6 +137,7 @@ impl Opened {
         Self {
             txid,
             outcome: outcome.unwrap_or_else(Outcome::Invalid),
+            is_endorsed,
             rwset: rwset.and_then(Result::ok),
             searchable,
         }
@@ -152,6 +156,7 @@ impl Opened {
         Self {
             txid: header.tx_id.into(),
             outcome: Outcome::Config(payload.data),
+            is_endorsed: false,
             rwset: None,
             searchable: Searchable::Yes,
         }
@@ -162,6 +167,7 @@ impl Opened {
             txid: "".into(),
             searchable: Searchable::No(reason.clone()),
             outcome: Outcome::Invalid(Rejection { code, reason }),
+            is_endorsed: false,
             rwset: None,
         }
     }

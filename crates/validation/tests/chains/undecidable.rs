@@ -246,6 +246,18 @@ fn a_change_of_policy_that_is_never_judged() {
     let codes = fixture.stated(&block, &[(0, BadCreatorSignature)]);
     assert_eq!(codes.unwrap(), [BadCreatorSignature, Valid]);
 
+    // The search for changes does not ask what the headers say.
+    let mut message = change();
+    message.header_type = HeaderType::Message;
+    let (_, reason) = fixture.undecidable(&[message.build(), write.clone()]);
+    assert_eq!(reason, never);
+    let mut headless = change();
+    headless.channel_header = Some(Bytes::from_static(b"\xff"));
+    let (_, reason) = fixture.undecidable(&[headless.build(), write.clone()]);
+    assert_eq!(reason, never);
+    let codes = fixture.codes(&[headless.build(), fixture.put("b")]);
+    assert_eq!(codes, [BadCommonHeader, Valid]);
+
     // The same change in an earlier block, and again in this one.
     let again = change();
     let mut peer = fixture.peer.clone();
@@ -357,6 +369,12 @@ fn definitions_that_cannot_be_used() {
     };
     assert_eq!(fixture.undecidable(&[put(&fixture, "nosuch")]), (0, legacy));
     let validation = "fields/assets/ValidationInfo";
+    let fixture = with(validation, &info("vscc", b"\x12\x08/Channel"));
+    let root = Reason::RootAsPolicy {
+        title: "policy of chaincode assets".to_owned(),
+        path: "/Channel".to_owned(),
+    };
+    assert_eq!(fixture.undecidable(&[put(&fixture, "assets")]), (0, root));
     let fixture = with(validation, &info("custom", b"\x12\x01/"));
     let (_, reason) = fixture.undecidable(&[put(&fixture, "assets")]);
     assert!(matches!(reason, Reason::Plugin { .. }), "{reason}");

@@ -17,7 +17,7 @@ use selvedge_ledger::snapshot::{
 use selvedge_ledger::state::StateEntry;
 use selvedge_ledger::{BlockStore, LedgerError, LedgerManager};
 use selvedge_peer::commit::replay::replay;
-use selvedge_peer::commit::{CommittedBlock, Committer};
+use selvedge_peer::commit::{CommittedBlock, Committer, fill_state};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use selvedge_validation::Options;
@@ -186,10 +186,54 @@ fn requests_are_made_after_a_restart() {
     for number in 13..=15 {
         commit(&mut committer, block("bft", number));
     }
-    // The state as of block 14 is gone.
+    // The state as of block 14 is gone, so it is made once more.
     let third = snapshots(&ledgers, &committer);
-    assert_eq!(third.pending(), [30]);
-    assert!(!completed(folder.path(), "bftvectors", 14).exists());
+    assert_eq!(third.pending(), [14, 30]);
+    let blocks = committer.blocks().clone();
+    third.remake_lost(move |state, block, stopped| {
+        let filled = fill_state(&blocks, state, block, stopped);
+        filled.map_err(|error| error.to_string())
+    });
+    while third.pending() != [30] {
+        std::thread::yield_now();
+    }
+    let expected = tempfile::tempdir().unwrap();
+    let ledgers = self::ledgers(expected.path());
+    let committer = replayed("bft", 15, &ledgers);
+    let of_others = snapshots(&ledgers, &committer);
+    of_others.submit(14).unwrap();
+    wait(&of_others);
+    assert_same(
+        &completed(folder.path(), "bftvectors", 14),
+        &completed(expected.path(), "bftvectors", 14),
+    );
+    let temp = fs::read_dir(folder.path().join("snapshots/temp")).unwrap();
+    assert_eq!(temp.count(), 0);
+}
+
+#[test]
+fn an_interrupted_snapshot_that_cannot_be_made_again_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledgers = ledgers(folder.path());
+    let mut committer = replayed("bft", 10, &ledgers);
+    let first = snapshots(&ledgers, &committer);
+    for block in [11, 12] {
+        first.submit(block).unwrap();
+    }
+    drop(first);
+    for number in 10..15 {
+        commit(&mut committer, block("bft", number));
+    }
+    let second = snapshots(&ledgers, &committer);
+    second.cancel(11).unwrap();
+    // Whoever is told to stop leaves it for the next start.
+    second.remake_lost(|_, _, _| Ok(()));
+    drop(second);
+    let third = snapshots(&ledgers, &committer);
+    assert_eq!(third.pending(), [12]);
+    third.remake_lost(|_, block, _| Err(format!("no block {block}")));
+    wait(&third);
+    assert!(!completed(folder.path(), "bftvectors", 12).exists());
 }
 
 /// Everything in the state of a ledger.

@@ -18,7 +18,8 @@ use crate::state::StateDatabase;
 
 /// Takes requests for snapshots of one channel and makes them when their block is committed, one after
 /// the other, on a thread of its own. Dropping it ends the thread; a snapshot that is being made then is
-/// made at the next start, if the state has not gone on.
+/// made at the next start: from the state if that has not gone on, else from one that is made of the
+/// blocks once more ([`Self::remake_lost`]).
 ///
 /// A snapshot is of what the database holds between two blocks. So whoever commits says so after each
 /// block ([`Self::committed`]), and it takes no longer than marking the place; blocks are committed
@@ -44,7 +45,13 @@ struct Book {
     jobs: VecDeque<Job>,
     worker: Option<JoinHandle<()>>,
     is_working: bool,
+    /// Requests whose block is committed and whose state is gone: the peer ended while they were made.
+    lost: Vec<u64>,
+    remaker: Option<JoinHandle<()>>,
 }
+
+/// Brings an empty state to a block, and may end before when it is told to stop.
+type Fill = dyn Fn(&StateDatabase, u64, &dyn Fn() -> bool) -> Result<(), String>;
 
 #[derive(Clone)]
 struct Job {
@@ -72,6 +79,8 @@ impl ChannelSnapshots {
                 jobs: VecDeque::new(),
                 worker: None,
                 is_working: false,
+                lost: Vec::new(),
+                remaker: None,
             }),
             first: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
@@ -112,6 +121,33 @@ impl ChannelSnapshots {
         self.inner.book.lock().requests.all()
     }
 
+    /// Makes the snapshots that the last end of the peer has interrupted and whose state has gone on since,
+    /// on a thread of its own. `fill` brings an empty state to a block, from the blocks; when it is told to
+    /// stop, it may return before.
+    pub fn remake_lost(
+        &self,
+        fill: impl Fn(&StateDatabase, u64, &dyn Fn() -> bool) -> Result<(), String> + Send + 'static,
+    ) {
+        let mut book = self.inner.book.lock();
+        let lost = std::mem::take(&mut book.lost);
+        if lost.is_empty() {
+            return;
+        }
+        let (inner, blocks) = (Arc::clone(&self.inner), lost.clone());
+        let thread = std::thread::Builder::new().name("snapshot again".into());
+        let spawned =
+            thread.spawn(move || blocks.iter().for_each(|block| inner.remake(*block, &fill)));
+        match spawned {
+            Ok(remaker) => book.remaker = Some(remaker),
+            Err(error) => {
+                for block in lost {
+                    self.inner
+                        .give_up(&mut book, block, &format!("no thread: {error}"));
+                }
+            }
+        }
+    }
+
     /// To be called when a block is in the state, before the next one is.
     pub fn committed(&self, block: u64) {
         let inner = &self.inner;
@@ -136,10 +172,12 @@ impl ChannelSnapshots {
 impl Drop for ChannelSnapshots {
     fn drop(&mut self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
-        let worker = self.inner.book.lock().worker.take();
-        if let Some(worker) = worker {
+        let mut book = self.inner.book.lock();
+        let threads = [book.worker.take(), book.remaker.take()];
+        drop(book);
+        for thread in threads.into_iter().flatten() {
             // Its panic has been told by the runtime.
-            let _ = worker.join();
+            let _ = thread.join();
         }
     }
 }
@@ -194,8 +232,11 @@ impl Inner {
             } else if block == last {
                 let state = state.clone();
                 self.make(&mut book, Job { block, state });
+            } else if self.blocks.first_block() == 0 {
+                book.lost.push(block);
             } else {
-                let reason = "the peer ended while it was made, and the state has gone on";
+                let reason = "the peer ended while it was made, the state has gone on, and the first blocks \
+                              are not there to make it again";
                 self.give_up(&mut book, block, reason);
             }
         }
@@ -261,14 +302,49 @@ impl Inner {
             let made = self.generate(&job);
             let mut book = self.book.lock();
             book.jobs.pop_front();
-            match made {
-                // It is made at the next start.
-                Err(SnapshotError::Stopped) => {}
-                Err(error) => self.give_up(&mut book, job.block, &error.to_string()),
-                Ok(_) => self.remove(&mut book, job.block),
-            }
-            self.tell_first(&book);
+            self.finish(&mut book, job.block, made.map(|_| ()));
         }
+    }
+
+    fn finish(&self, book: &mut Book, block: u64, made: Result<(), SnapshotError>) {
+        match made {
+            // It is made at the next start.
+            Err(SnapshotError::Stopped) => {}
+            Err(error) => self.give_up(book, block, &error.to_string()),
+            Ok(()) => self.remove(book, block),
+        }
+        self.tell_first(book);
+    }
+
+    /// Makes a snapshot from a state that is made for it.
+    fn remake(&self, block: u64, fill: &Fill) {
+        // It may have been withdrawn, now or while it is made.
+        let stopped = self.stopped.load(Ordering::SeqCst);
+        if stopped || !self.book.lock().requests.contains(block) {
+            return;
+        }
+        let made = self.try_remake(block, fill);
+        let mut book = self.book.lock();
+        if book.requests.contains(block) {
+            self.finish(&mut book, block, made);
+        }
+    }
+
+    fn try_remake(&self, block: u64, fill: &Fill) -> Result<(), SnapshotError> {
+        let stopped = || self.stopped.load(Ordering::SeqCst);
+        let channel = self.blocks.channel();
+        tracing::info!(
+            target: "kvledger", channelID = channel, blockNumber = block,
+            "A snapshot was interrupted; making the state that it is of once more"
+        );
+        let folder = self.folders.begin_state(channel, block)?;
+        let state = StateDatabase::open(folder.path())?;
+        fill(&state, block, &stopped).map_err(SnapshotError::Remake)?;
+        if state.savepoint()? != Some(block) {
+            return Err(SnapshotError::Stopped);
+        }
+        self.generate(&Job { block, state })?;
+        Ok(())
     }
 
     fn generate(&self, job: &Job) -> Result<FileHash, SnapshotError> {

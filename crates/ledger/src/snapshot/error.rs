@@ -94,6 +94,9 @@ pub enum SnapshotError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The state of an interrupted snapshot could not be made of the blocks.
+    #[error("the state cannot be made of the blocks once more: {0}")]
+    Remake(String),
     /// The peer stops.
     #[error("interrupted, since the peer stops")]
     Stopped,

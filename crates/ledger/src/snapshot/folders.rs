@@ -48,7 +48,25 @@ impl SnapshotFolders {
 
     /// An empty folder to make a snapshot in. A channel makes one of a block at a time.
     pub(super) fn begin(&self, channel: &str, block: u64) -> Result<Unfinished, SnapshotError> {
-        let path = self.temp().join(format!("{channel}-{block}"));
+        self.begin_at(channel, block, format!("{channel}-{block}"))
+    }
+
+    /// An empty folder for the state that a snapshot is made of. It is not to be finished.
+    pub(super) fn begin_state(
+        &self,
+        channel: &str,
+        block: u64,
+    ) -> Result<Unfinished, SnapshotError> {
+        self.begin_at(channel, block, format!("{channel}-{block}-state"))
+    }
+
+    fn begin_at(
+        &self,
+        channel: &str,
+        block: u64,
+        name: String,
+    ) -> Result<Unfinished, SnapshotError> {
+        let path = self.temp().join(name);
         if path.exists() {
             fs::remove_dir_all(&path).map_err(SnapshotError::io("remove", &path))?;
         }

@@ -26,8 +26,11 @@
 //!
 //! - Blocks are committed while a snapshot is made: it is written from what the database held between
 //!   two blocks. Fabric holds the next block back until all files are written.
-//! - If the peer ends while a snapshot is made, and the state has gone on by then, the snapshot cannot
-//!   be made any more; the request is dropped, with an error in the log. Fabric's state never goes on.
+//! - If the peer ends while a snapshot is made, and the state has gone on by then, the state is made once
+//!   more of the blocks, beside the one in use. Where the first blocks are not there, since the channel
+//!   was itself joined by a snapshot, the request is dropped, with an error in the log. Fabric's state
+//!   never goes on.
+//! - Private data is not accounted for as missing that is in a snapshot by its hashes.
 //! - Files that are taken over are bounded and checked while they are read: names, lengths, counts,
 //!   versions, hashes. What a snapshot lists beyond the files above is refused.
 

@@ -22,7 +22,7 @@ use selvedge_protos::common::Block;
 use selvedge_validation::{Options, StatedVerdicts, Validator};
 use tokio::sync::watch;
 
-use crate::commit::{CommitOptions, Committer, LedgerState};
+use crate::commit::{CommitOptions, Committer, LedgerState, fill_state};
 use crate::query::ChannelReader;
 
 pub use commit::{CommitError, CommitQueue};
@@ -261,6 +261,11 @@ impl Channel {
                 found: found.to_owned(),
             });
         }
+        let blocks = ledger.clone();
+        snapshots.remake_lost(move |state, block, stopped| {
+            let filled = fill_state(&blocks, state, block, stopped);
+            filled.map_err(|error| error.to_string())
+        });
         let since = committer.config_block();
         Ok(Self {
             id: ledger.channel().into(),

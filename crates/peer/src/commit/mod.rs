@@ -41,7 +41,7 @@ pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBloc
 pub use error::CommitError;
 use position::Position;
 pub(crate) use position::config_in_state;
-pub use recovery::LevelProgress;
+pub use recovery::{LevelProgress, fill_state};
 pub use state::LedgerState;
 
 /// How blocks are committed.

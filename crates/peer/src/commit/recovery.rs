@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use selvedge_ledger::BlockStore;
+use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
 
 use super::changes::{self, Changes, CommittedTransactions};
 use super::private::{Defined, MissingFinder};
-use super::{CommitError, Committer, read};
+use super::{CommitError, Committer, LedgerState, read};
 
 /// Blocks between two lines of the log.
 const TOLD_EVERY: u64 = 1000;
@@ -23,6 +25,27 @@ pub struct LevelProgress<'a> {
     pub height: u64,
     /// The number of blocks that there are for it.
     pub of: u64,
+}
+
+/// Applies the blocks up to `last` to an empty state, without a history. Returns before if it is told to stop.
+pub fn fill_state(
+    blocks: &BlockStore,
+    state: &StateDatabase,
+    last: u64,
+    stopped: &dyn Fn() -> bool,
+) -> Result<(), CommitError> {
+    let state = LedgerState::new(state.clone());
+    for number in 0..=last {
+        if stopped() {
+            break;
+        }
+        let block = read(blocks, number)?;
+        let transactions = CommittedTransactions::read(blocks.channel(), number, &block)?;
+        let batch = transactions.batch(&state)?;
+        let Changes { updates, .. } = changes::of_batch(number, batch, &state, None)?;
+        state.database().commit(&updates, Durability::Process)?;
+    }
+    Ok(())
 }
 
 impl Committer {

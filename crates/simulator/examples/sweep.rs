@@ -77,7 +77,8 @@ fn trouble(seed: u64) -> Options {
         _ => (0.0, 0.0),
     };
     let slow_per_mille = if digit(3) == 0 { 120 } else { 0 };
-    let elections = digit(3) == 0;
+    // An organisation whose elected leader lies gets no blocks, and can do nothing about it.
+    let elections = liars_per_mille == 0 && digit(3) == 0;
     Options {
         seed,
         peers: 6 + 3 * orgs + (seed % 7) as usize,

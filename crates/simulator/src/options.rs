@@ -83,7 +83,7 @@ pub struct Options {
     pub half_open_per_hour: f64,
     /// Peers that read slowly, of a thousand; see [`SLOW_BITS_PER_SECOND`]. Leaders do not.
     pub slow_per_mille: u32,
-    /// Leaders are elected, and fetch from the ordering service while they lead. Otherwise the first peer of
+    /// Leaders are elected, a liar perhaps, and fetch from the ordering service while they lead. Otherwise the first peer of
     /// each organisation does.
     pub elections: bool,
     /// Peers that lie, of a thousand; leaders do not.

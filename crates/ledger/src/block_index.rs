@@ -156,6 +156,13 @@ impl BlockIndex {
         Ok(self.store.commit(batch, Durability::Process)?)
     }
 
+    /// Lets the next opening empty the index, since damage was found in it.
+    pub(crate) fn condemn(&self) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        batch.delete(Table::Meta, FORMAT_KEY);
+        Ok(self.store.commit(batch, Durability::Disk)?)
+    }
+
     /// The last block in the index.
     pub(crate) fn savepoint(&self) -> Result<Option<u64>, IndexError> {
         let value = self.store.get(Table::Meta, SAVEPOINT_KEY)?;

@@ -1,7 +1,7 @@
 //! The chain of one channel: block files, and the index over them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -23,7 +23,7 @@ use crate::recent_blocks::RecentBlocks;
 use crate::recovery::{
     Recovered, Recovery, chain_info, continued, index_failure, open_index_store,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::transaction_id::transaction_id;
 use crate::writer::Writer;
 
@@ -105,6 +105,8 @@ struct Inner {
     writer: Mutex<Option<Writer>>,
     /// The failure.
     poison: OnceLock<String>,
+    /// When damage was found in the index.
+    condemned: Once,
     info: RwLock<BlockchainInfo>,
     height: watch::Sender<u64>,
     recent: Mutex<RecentBlocks>,
@@ -180,6 +182,7 @@ impl BlockStore {
                 index,
                 writer: Mutex::new(Some(writer)),
                 poison: OnceLock::new(),
+                condemned: Once::new(),
                 height: watch::Sender::new(info.height),
                 info: RwLock::new(info),
                 recent: Mutex::new(RecentBlocks::new(options.recent_blocks_bytes)),
@@ -565,8 +568,26 @@ impl Inner {
         }
     }
 
+    /// What an error of the index means. A damaged one is built anew when the ledger is opened next, if
+    /// all that was in it is in the block files.
     fn failure(&self, error: IndexError) -> LedgerError {
-        index_failure(&self.channel, error)
+        let is_damage = matches!(
+            error,
+            IndexError::Entry(_) | IndexError::Store(StoreError::Damaged(_))
+        );
+        let error = index_failure(&self.channel, error);
+        if is_damage && self.bootstrap.is_none() {
+            self.condemned.call_once(|| self.condemn(&error));
+        }
+        error
+    }
+
+    fn condemn(&self, error: &LedgerError) {
+        let channel = &self.channel;
+        tracing::error!(channel, %error, "The block index is going to be built anew when it is opened next");
+        if let Err(error) = self.index.index().condemn() {
+            tracing::error!(channel, %error, "That it is damaged cannot be recorded in the index");
+        }
     }
 }
 

@@ -117,8 +117,8 @@ pub enum LedgerError {
     },
     /// The index is not as it was written.
     #[error(
-        "channel {channel}: the block index is damaged ({reason}): stop the peer, remove \
-         ledgersData/selvedge/channels/{channel}/index and start it again; the index is built anew"
+        "channel {channel}: the block index is damaged ({reason}): restart the peer, which builds it anew \
+         from the blocks; a ledger that was joined by a snapshot must be joined again"
     )]
     DamagedIndex {
         /// The channel.

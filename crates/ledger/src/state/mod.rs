@@ -29,6 +29,7 @@ mod updates;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ const FORMAT_KEY: &[u8] = b"format";
 const SAVEPOINT_KEY: &[u8] = b"savepoint";
 /// Changes whenever the entries do.
 const FORMAT: &[u8] = b"selvedge state 1";
+/// The format of a state in which damage was found.
+const DAMAGED: &[u8] = b"damaged";
 /// Followed by the name of a chaincode that has used metadata.
 const METADATA_PREFIX: &[u8] = b"metadata/";
 
@@ -117,7 +120,9 @@ pub enum StateError {
         expected: String,
     },
     /// An entry is not as it was written.
-    #[error("an entry of the state is damaged ({0}): remove the state, it is built anew")]
+    #[error(
+        "an entry of the state is damaged ({0}): restart the peer, which builds it anew from the blocks"
+    )]
     Damaged(&'static str),
     /// An earlier commit failed; what the database holds is known again only when it is opened anew.
     #[error(
@@ -143,6 +148,18 @@ pub struct StateDatabase {
     with_metadata: Arc<RwLock<BTreeSet<String>>>,
     /// Why no more blocks are taken.
     poison: Arc<OnceLock<String>>,
+    /// Whether it can be made anew from the blocks, and no damage has been found.
+    is_expendable: Arc<AtomicBool>,
+}
+
+impl StateError {
+    /// Whether the database is not as it was written, while the disk does what it should.
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged(_) | Self::Format { .. } | Self::Store(StoreError::Damaged(_))
+        )
+    }
 }
 
 impl StateDatabase {
@@ -185,6 +202,7 @@ impl StateDatabase {
             store,
             with_metadata: Arc::new(RwLock::new(with_metadata)),
             poison: Arc::default(),
+            is_expendable: Arc::default(),
         })
     }
 
@@ -194,6 +212,7 @@ impl StateDatabase {
             store: self.store.snapshot(),
             with_metadata: Arc::new(RwLock::new(self.with_metadata.read().clone())),
             poison: Arc::default(),
+            is_expendable: Arc::default(),
         }
     }
 
@@ -218,8 +237,27 @@ impl StateDatabase {
         key: &[u8],
     ) -> Result<Option<VersionedValue>, StateError> {
         let key = state_key(namespace, key);
-        let value = self.store.get(Table::State, &key)?;
-        value.map(decode_value).transpose()
+        let value = self.store.get(Table::State, &key);
+        let value = value.map_err(StateError::from);
+        let value = value.and_then(|value| value.map(decode_value).transpose());
+        value.inspect_err(|error| self.note(error))
+    }
+
+    /// Says that the state can be made anew from the blocks: once damage is found in it, the next opening
+    /// refuses it ([`StateError::Format`]), so that it is made anew.
+    pub fn set_expendable(&self) {
+        self.is_expendable.store(true, Ordering::Release);
+    }
+
+    fn note(&self, error: &StateError) {
+        if error.is_damage() && self.is_expendable.swap(false, Ordering::AcqRel) {
+            tracing::error!(%error, "The state is going to be built anew when it is opened next");
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, FORMAT_KEY, DAMAGED);
+            if let Err(error) = self.store.commit(batch, Durability::Disk) {
+                tracing::error!(%error, "That it is damaged cannot be recorded in the state");
+            }
+        }
     }
 
     /// The keys of a namespace from `from` on and before `to`, or to the last, in order.
@@ -242,17 +280,19 @@ impl StateDatabase {
         );
         let prefix = start.len();
         let from = state_key(namespace, from);
-        self.store
-            .range(Table::State, &from, Some(&end))
-            .map(move |entry| {
-                let (key, value) = entry?;
-                let key = if key.len() < prefix {
-                    return Err(StateError::Damaged("key"));
-                } else {
-                    key.slice(prefix..)
-                };
-                Ok((key, decode_value(value)?))
-            })
+        let entries = self.store.range(Table::State, &from, Some(&end));
+        let entries = entries.map(move |entry| {
+            let (key, value) = entry?;
+            if key.len() < prefix {
+                return Err(StateError::Damaged("key"));
+            }
+            Ok((key.slice(prefix..), decode_value(value)?))
+        });
+        entries.inspect(|entry| {
+            if let Err(error) = entry {
+                self.note(error);
+            }
+        })
     }
 
     /// Everything, in the order of namespaces and keys.
@@ -300,6 +340,11 @@ impl StateDatabase {
     /// Commits the changes of the next block, and deletes what expires with it. If writing fails, no more
     /// blocks are taken until the state is opened anew; reading goes on.
     pub fn commit(&self, updates: &StateUpdates, durability: Durability) -> Result<(), StateError> {
+        let committed = self.try_commit(updates, durability);
+        committed.inspect_err(|error| self.note(error))
+    }
+
+    fn try_commit(&self, updates: &StateUpdates, durability: Durability) -> Result<(), StateError> {
         if let Some(cause) = self.poison.get() {
             return Err(StateError::Poisoned(cause.clone()));
         }

@@ -227,3 +227,36 @@ fn after_a_failed_write_nothing_is_taken_until_reopened() {
         assert_eq!(state.get(CC, b"a").unwrap(), Some(value("v", 1)));
     }
 }
+
+#[test]
+fn damage_is_remembered_if_the_state_can_be_made_anew() {
+    let damaged = |expendable: bool| {
+        let store = Arc::new(MemoryStore::new());
+        let state = StateDatabase::on(store.clone()).unwrap();
+        if expendable {
+            state.set_expendable();
+        }
+        let mut batch = Batch::default();
+        batch.put(Table::State, entry::state_key(CC, b"a"), "short");
+        store.commit(batch, Durability::Process).unwrap();
+        (store, state)
+    };
+    let is_refused = |store| match StateDatabase::on(store) {
+        Err(StateError::Format { found, .. }) => found == "damaged",
+        _ => false,
+    };
+    let find: [fn(&StateDatabase) -> bool; 2] = [
+        |state| state.get(CC, b"a").is_err(),
+        |state| state.range(CC, b"", None).any(|entry| entry.is_err()),
+    ];
+    for find in find {
+        let (store, state) = damaged(true);
+        assert!(state.get(CC, b"b").unwrap().is_none());
+        assert!(!is_refused(store.clone()), "nobody has seen the damage");
+        assert!(find(&state));
+        assert!(is_refused(store));
+        let (store, state) = damaged(false);
+        assert!(find(&state));
+        assert!(!is_refused(store));
+    }
+}

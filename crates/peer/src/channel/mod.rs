@@ -15,7 +15,6 @@ use selvedge_channel::{BlockRef, BlockVerifier, ChannelConfig, last_config_numbe
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::snapshot::{ChannelSnapshots, SnapshotError};
 use selvedge_ledger::state::{StateDatabase, StateError};
-use selvedge_ledger::store::StoreError;
 use selvedge_ledger::{BlockStore, LedgerError};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
@@ -137,19 +136,11 @@ impl ChannelError {
 impl ChannelError {
     /// Whether the state alone is in the way, so that a new one could be made.
     fn is_of_the_state(&self) -> bool {
-        let is_broken = |error: &StateError| {
-            matches!(
-                error,
-                StateError::Format { .. }
-                    | StateError::Damaged(_)
-                    | StateError::Store(StoreError::Damaged(_))
-            )
-        };
         match self {
-            Self::State { source, .. } => is_broken(source),
+            Self::State { source, .. } => source.is_damage(),
             Self::Commit { source, .. } => match &**source {
                 crate::commit::CommitError::StateAhead { .. } => true,
-                crate::commit::CommitError::State(error) => is_broken(error),
+                crate::commit::CommitError::State(error) => error.is_damage(),
                 _ => false,
             },
             Self::Ledger { .. }

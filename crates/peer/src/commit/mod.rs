@@ -131,6 +131,9 @@ impl Committer {
         options: impl Into<CommitOptions>,
     ) -> Result<Self, CommitError> {
         let options = options.into();
+        if blocks.first_block() == 0 {
+            state.set_expendable();
+        }
         let Position {
             config,
             config_block,

@@ -51,7 +51,8 @@
 //! - **A record is not what was written.** [`LedgerError::Corrupt`] names file, offset and block,
 //!   both when the block is read and when files are gone through. Nothing is cut off.
 //! - **The index is missing, damaged, or of other files.** It is built anew from the block files, with
-//!   progress in the log and to [`Options::rebuild_observer`].
+//!   progress in the log and to [`Options::rebuild_observer`]. Damage that is found while it is open is
+//!   recorded in it, for the next opening; likewise in the state.
 //!
 //! # Differences from Fabric's block store
 //!

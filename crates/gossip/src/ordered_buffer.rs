@@ -7,7 +7,9 @@
 //!
 //! A block that was handed out counts against the commit window until the committer reports a
 //! height beyond it. So a slow disk slows the intake instead of filling the memory: what waits for
-//! the committer is bounded by [`Limits::commit_window`], what waits for its turn by the rest.
+//! the committer is bounded by [`Limits::commit_window`] and, from the second block on, by
+//! [`Limits::commit_bytes`]; what waits for its turn by the rest. A wide window is what lets the
+//! committer write many small blocks with one sync.
 //!
 //! Source of the rules: Fabric gossip/state (payload buffer, `addPayload`). Differences, on purpose:
 //!
@@ -16,7 +18,7 @@
 //! - Fabric bounds the number of blocks only; here bytes are bounded too.
 //! - Fabric's committer takes one block at a time; here the window lets it work on several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How much one channel may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Most blocks that were handed out and not yet committed.
     pub commit_window: u64,
+    /// Most bytes of them.
+    pub commit_bytes: usize,
 }
 
 impl Limits {
@@ -41,7 +45,8 @@ impl Limits {
             lookahead: size,
             lookahead_requested: size.saturating_mul(2),
             bytes: 128 << 20,
-            commit_window: 4,
+            commit_window: 16,
+            commit_bytes: 32 << 20,
         }
     }
 }
@@ -89,6 +94,8 @@ pub struct OrderedBuffer<B> {
     /// Blocks at or beyond `next`.
     waiting: BTreeMap<u64, Waiting<B>>,
     waiting_bytes: usize,
+    /// Sizes of the blocks in `height..next`, those that the ledger got from elsewhere left out.
+    handed_out: VecDeque<(u64, usize)>,
 }
 
 impl<B> OrderedBuffer<B> {
@@ -100,6 +107,7 @@ impl<B> OrderedBuffer<B> {
             next: height,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
+            handed_out: VecDeque::new(),
         }
     }
 
@@ -189,8 +197,14 @@ impl<B> OrderedBuffer<B> {
         if self.next - self.height >= self.limits.commit_window {
             return None;
         }
+        let outside: usize = self.handed_out.iter().map(|(_, bytes)| bytes).sum();
+        let size = self.waiting.get(&self.next)?.bytes;
+        if !self.handed_out.is_empty() && outside.saturating_add(size) > self.limits.commit_bytes {
+            return None;
+        }
         let Waiting { block, bytes } = self.waiting.remove(&self.next)?;
         self.waiting_bytes -= bytes;
+        self.handed_out.push_back((self.next, bytes));
         self.next += 1;
         Some(block)
     }
@@ -200,6 +214,8 @@ impl<B> OrderedBuffer<B> {
     pub fn committed(&mut self, height: u64) {
         self.height = self.height.max(height);
         self.next = self.next.max(self.height);
+        let height = self.height;
+        self.handed_out.retain(|(number, _)| *number >= height);
         let ahead = self.waiting.split_off(&self.next);
         let superfluous = std::mem::replace(&mut self.waiting, ahead);
         self.waiting_bytes -= superfluous
@@ -221,6 +237,7 @@ mod tests {
             lookahead_requested: 10,
             bytes: 100,
             commit_window: 2,
+            commit_bytes: 1000,
         }
     }
 
@@ -242,6 +259,19 @@ mod tests {
         assert_eq!(drain(&mut buffer), [10]);
         assert!(buffer.is_empty());
         assert_eq!((buffer.next(), buffer.height()), (11, 10));
+    }
+
+    #[test]
+    fn large_blocks_leave_one_by_one() {
+        let mut buffer = OrderedBuffer::new(1, limits());
+        for (number, bytes) in [(1, 5000), (2, 600), (3, 400), (4, 1)] {
+            buffer.insert(number, bytes, number, Demand::Ordered);
+        }
+        assert_eq!(drain(&mut buffer), [1]);
+        buffer.committed(2);
+        assert_eq!(drain(&mut buffer), [2, 3]);
+        buffer.committed(3);
+        assert_eq!(drain(&mut buffer), [4]);
     }
 
     #[test]
@@ -294,8 +324,10 @@ mod tests {
             buffer.insert(0, 5000, 0, Demand::Unasked),
             Inserted::Buffered
         );
-        assert_eq!(drain(&mut buffer), [0, 1]);
-        assert_eq!(buffer.bytes(), 11);
+        assert_eq!(drain(&mut buffer), [0]);
+        buffer.committed(1);
+        assert_eq!(drain(&mut buffer), [1, 2]);
+        assert_eq!(buffer.bytes(), 0);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The transport as the node sees it, and what its tasks share.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +29,9 @@ use crate::io::TlsPeer;
 use crate::log_limit::LogLimit;
 use crate::tls::ClientTls;
 
+/// Hosts of strangers that are remembered; of more the log tells at debug level only.
+const MAX_STRANGERS: usize = 256;
+
 /// The streams of one node. Cheap to clone; all clones are the same transport.
 #[derive(Clone)]
 pub struct GossipTransport(Arc<Shared>);
@@ -44,6 +49,8 @@ pub(super) struct Shared {
     handshakes: Arc<Semaphore>,
     next_stream: AtomicU64,
     failures: LogLimit,
+    /// Hosts of which the log has told that they are not known.
+    strangers: Mutex<BTreeSet<IpAddr>>,
 }
 
 impl GossipTransport {
@@ -64,6 +71,7 @@ impl GossipTransport {
             handshakes: Arc::new(Semaphore::new(options.max_handshakes)),
             next_stream: AtomicU64::new(0),
             failures: LogLimit::default(),
+            strangers: Mutex::default(),
             authenticator,
             options,
             events,
@@ -417,8 +425,24 @@ impl Shared {
         }
     }
 
+    /// Somebody whose identity is not accepted, as of an organisation that no channel of this node knows yet, or
+    /// any more. It will try again and again; each host is worth one line.
+    fn stranger(&self, connection: &TlsPeer, failure: &HandshakeFailure) {
+        let remote = connection.address;
+        let strangers = self.strangers.lock();
+        let mut strangers = strangers.unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() < MAX_STRANGERS && strangers.insert(remote.ip()) {
+            tracing::info!(%remote, "Authentication failed: {failure}");
+        } else {
+            tracing::debug!(%remote, "Authentication failed: {failure}");
+        }
+    }
+
     fn inbound_failed(&self, connection: &TlsPeer, failure: &HandshakeFailure) {
         GossipMetrics::add(&self.metrics.handshakes_failed, 1);
+        if matches!(failure, HandshakeFailure::Identity(_)) {
+            return self.stranger(connection, failure);
+        }
         if let Some(suppressed) = self.failures.permit() {
             let remote = connection.address;
             tracing::warn!(%remote, suppressed, "Authentication failed: {failure}");

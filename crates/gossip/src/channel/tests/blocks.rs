@@ -136,12 +136,12 @@ fn a_slow_committer_holds_the_intake() {
     for number in 1..60 {
         world.order(number);
     }
-    assert_eq!(world.delivered, [1, 2, 3, 4]);
+    assert_eq!(world.delivered, Vec::from_iter(1..17));
     let channel = world.channels.iter().next().unwrap();
     assert!(channel.accepts_ordered(40) && !channel.accepts_ordered(41));
     assert_eq!(world.drops(DropReason::BlockOutsideWindow), 19);
     world.commit(3);
-    assert_eq!(world.delivered, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(world.delivered, Vec::from_iter(1..19));
 }
 
 #[test]

@@ -80,14 +80,14 @@ impl PeerTls {
             None => Vec::new(),
         };
         let mut client_roots = Vec::new();
-        for path in &config.client_root_ca_files {
-            client_roots.extend(roots("peer.tls.clientRootCAs.files", path)?);
+        let mut auth = ClientAuth::Request;
+        // As in Fabric the files need not be there where nobody has to show a certificate.
+        if config.client_auth_required {
+            auth = ClientAuth::Require;
+            for path in &config.client_root_ca_files {
+                client_roots.extend(roots("peer.tls.clientRootCAs.files", path)?);
+            }
         }
-        let auth = if config.client_auth_required {
-            ClientAuth::Require
-        } else {
-            ClientAuth::Request
-        };
         let all = client_roots.iter().chain(&server_roots);
         let server = ServerTls::new(identity, auth, certificates(all))?;
         Ok(Some(Self {

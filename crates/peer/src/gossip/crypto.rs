@@ -41,9 +41,11 @@ pub struct PeerCrypto {
     channels: Channels,
     identities: IdentityTable,
     good_signatures: Mutex<Memory<[u8; 32], ()>>,
-    /// By author and MAC: the channel that the MAC is of.
-    macs: Mutex<Memory<(PkiId, [u8; 32]), Weak<Channel>>>,
+    macs: Mutex<Macs>,
 }
+
+/// By author and MAC: the channel that the MAC is of.
+type Macs = Memory<(PkiId, [u8; 32]), Weak<Channel>>;
 
 /// An identity and where it is at home: in the peer's own organisation, or in a channel.
 struct Located {

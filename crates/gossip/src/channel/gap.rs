@@ -111,6 +111,12 @@ impl<B: Payload> Channel<B> {
         (claimed > number).then_some((number, PATIENCE_WITH_HEIGHTS))
     }
 
+    /// How many blocks the ledger lacks, as far as is known from peers that delivered what they said lately.
+    pub fn lag(&self, now: Instant) -> u64 {
+        let highest = self.highest_claim(now).unwrap_or(0);
+        highest.saturating_sub(self.buffer.height())
+    }
+
     /// The highest ledger that a peer says to have, unless it did not deliver lately.
     fn highest_claim(&self, now: Instant) -> Option<u64> {
         self.state_infos

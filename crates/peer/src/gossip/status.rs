@@ -1,6 +1,6 @@
 //! What gossip knows and has counted, for operators.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use selvedge_gossip::counters::{Counters, DropReason};
 use selvedge_gossip::membership::Member;
@@ -49,6 +49,8 @@ pub struct ChannelStatus {
     pub channel: ChannelId,
     /// Blocks that wait for an earlier one.
     pub buffered: usize,
+    /// Blocks that others have and the ledger lacks.
+    pub lag: u64,
     /// Other peers in it, with the height of their ledgers.
     pub peers: Vec<(PkiId, u64)>,
 }
@@ -75,6 +77,7 @@ pub(super) fn of(core: &Gossip<PeerBlock>, transport: &GossipTransport) -> Gossi
     let channels = core.channels().iter().map(|channel| ChannelStatus {
         channel: channel.id().clone(),
         buffered: channel.buffered_blocks(),
+        lag: channel.lag(Instant::now()),
         peers: channel
             .peers(view)
             .map(|(member, height)| (member.pki_id(), height))

@@ -44,6 +44,7 @@ pub(super) struct ChannelFamilies {
     blocks_received: IntCounterVec,
     ordering_unreachable: GaugeVec,
     block_delay: HistogramVec,
+    lag: GaugeVec,
 }
 
 impl ChannelFamilies {
@@ -117,6 +118,11 @@ impl ChannelFamilies {
                 "Time from the timestamp of the last transaction in a block to its commit here.",
                 &CHANNEL,
             )?,
+            lag: group.gauges(
+                "selvedge_ledger_lag_blocks",
+                "Blocks that other peers are known to have and this one lacks.",
+                &CHANNEL,
+            )?,
         })
     }
 
@@ -141,6 +147,7 @@ impl ChannelFamilies {
             }),
             ordering_unreachable: self.ordering_unreachable.clone(),
             block_delay: self.block_delay.with_label_values(&channel),
+            lag: self.lag.with_label_values(&channel),
         }
     }
 }
@@ -170,6 +177,7 @@ pub struct ChannelMetrics {
     pub state_db_time: Histogram,
     /// `selvedge_block_delay_seconds`.
     pub block_delay: Histogram,
+    lag: Gauge,
 }
 
 impl ChannelMetrics {
@@ -193,6 +201,11 @@ impl ChannelMetrics {
     /// `gossip_payload_buffer_size`: blocks that wait for their turn.
     pub fn set_payload_buffer_size(&self, blocks: usize) {
         set_count(&self.payload_buffer_size, blocks as u64);
+    }
+
+    /// `selvedge_ledger_lag_blocks`.
+    pub fn set_lag(&self, blocks: u64) {
+        set_count(&self.lag, blocks);
     }
 
     /// `selvedge_ordering_service_unreachable_seconds`.

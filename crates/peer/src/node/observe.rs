@@ -96,6 +96,7 @@ fn show(metrics: &Metrics, status: &GossipStatus, known: &mut BTreeSet<String>) 
         let metrics = metrics.channel(channel.channel.as_str());
         metrics.set_peers_known(channel.peers.len());
         metrics.set_payload_buffer_size(channel.buffered);
+        metrics.set_lag(channel.lag);
     }
     let mut seen = BTreeSet::new();
     for peer in status.peers.iter().chain(&status.dead) {
@@ -155,6 +156,7 @@ mod tests {
             channels: vec![ChannelStatus {
                 channel: ChannelId::from("ch"),
                 buffered: 3,
+                lag: 2,
                 peers: vec![(PkiId([7; 32]), 12)],
             }],
             counters,
@@ -170,6 +172,7 @@ mod tests {
             "selvedge_duplicate_blocks_total 1",
             "gossip_membership_total_peers_known{channel=\"ch\"} 1",
             "gossip_payload_buffer_size{channel=\"ch\"} 3",
+            "selvedge_ledger_lag_blocks{channel=\"ch\"} 2",
             "selvedge_gossip_peer_last_seen_timestamp_seconds{endpoint=\"a:1\"} 7",
             "selvedge_gossip_peer_last_seen_timestamp_seconds{endpoint=\"b:1\"} 9",
         ] {

@@ -37,7 +37,11 @@ impl Preparation {
 
     async fn prepare_all(&mut self) -> Option<()> {
         loop {
-            let queued = self.queue.recv().await?;
+            let queued = tokio::select! {
+                queued = self.queue.recv() => queued?,
+                // The other half has failed, and may have done so with room for what was prepared.
+                () = self.prepared.closed() => return None,
+            };
             let validator = self.channel.validator();
             let block = queued.block.clone();
             let started = Instant::now();

@@ -1,6 +1,7 @@
 //! The snapshots of one channel: requests, and the thread that makes what they ask for.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -299,7 +300,9 @@ impl Inner {
                 return;
             };
             drop(book);
-            let made = self.generate(&job);
+            // The database is not ours, and nothing would be made after a panic.
+            let made = catch_unwind(AssertUnwindSafe(|| self.generate(&job)));
+            let made = made.unwrap_or(Err(SnapshotError::Panic));
             let mut book = self.book.lock();
             book.jobs.pop_front();
             self.finish(&mut book, job.block, made.map(|_| ()));

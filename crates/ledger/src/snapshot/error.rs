@@ -97,6 +97,9 @@ pub enum SnapshotError {
     /// The state of an interrupted snapshot could not be made of the blocks.
     #[error("the state cannot be made of the blocks once more: {0}")]
     Remake(String),
+    /// The database has panicked.
+    #[error("the database has panicked")]
+    Panic,
     /// The peer stops.
     #[error("interrupted, since the peer stops")]
     Stopped,

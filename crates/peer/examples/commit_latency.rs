@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p selvedge-peer --example commit_latency [BLOCKS] [DIR]`
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout)]
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -43,6 +43,7 @@
 //! - **Blocks below our next one** are dropped without verification, whether or not they would still fit
 //!   into the block store. Fabric verifies, stores and forwards them after a restart.
 //! - **A peer that has left the channel** (by its StateInfo) is not sent blocks. Fabric goes on.
+//! - **Snapshots** are requested less often while they tell nothing new; see `state_info`.
 //! - **Snapshots** are answered at most four times a second for each asker.
 //! - When the channel's configuration no longer contains **our own organisation**, the channel falls
 //!   silent. Fabric keeps the last configuration that did and goes on asking, in vain.
@@ -383,6 +384,8 @@ impl<B: Payload> Channel<B> {
             c.ctx.config.membership_tracker_interval,
             c.now(),
         ) {
+            let by = c.now() + c.ctx.config.request_state_info_interval;
+            self.state_infos.compare_alive(c.view.alive_count(), by);
             self.track_members(c);
         }
     }

@@ -5,6 +5,10 @@
 //! peers of the channel's organisations. A peer without StateInfo is not in the channel as far as
 //! blocks are concerned.
 //!
+//! A snapshot is large where there are many peers, and mostly known. So the time between two requests doubles, up
+//! to [`LONGEST_PAUSE`] times `requestStateInfoInterval`, while no snapshot tells of a peer that was not known to be
+//! in the channel and nobody comes or goes. Fabric asks at the same pace always.
+//!
 //! StateInfo names no channel: it carries a MAC of channel name and author, so that only who knows the
 //! name can tell. Messages are forgotten with their author's membership.
 
@@ -15,6 +19,7 @@ use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{Chaincode, StateInfoPullRequest, StateInfoSnapshot};
 
 use super::{Channel, ChannelContext, Standing, due};
+use crate::config::Rules;
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
@@ -27,6 +32,9 @@ use crate::types::{OrgId, PkiId};
 /// Between two snapshots for one asker.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(250);
 
+/// Intervals between two requests while there is nothing to learn, at most.
+const LONGEST_PAUSE: u32 = 8;
+
 /// The StateInfo messages of a channel, our own included.
 #[derive(Debug)]
 pub(super) struct StateInfos {
@@ -38,6 +46,12 @@ pub(super) struct StateInfos {
     answered: BTreeMap<PkiId, Instant>,
     publish_at: Instant,
     request_at: Instant,
+    /// Intervals until the next request.
+    request_pause: u32,
+    /// Whether a snapshot told of somebody since the last request.
+    learned: bool,
+    /// Living members at the last request.
+    alive: usize,
     sweep_at: Instant,
 }
 
@@ -64,6 +78,9 @@ impl StateInfos {
             answered: BTreeMap::new(),
             publish_at: ctx.now + config.publish_state_info_interval,
             request_at: ctx.now + config.request_state_info_interval,
+            request_pause: 1,
+            learned: false,
+            alive: 0,
             sweep_at: ctx.now + config.pull_interval.saturating_mul(5),
         }
     }
@@ -144,6 +161,23 @@ impl StateInfos {
         outcome
     }
 
+    /// How long to wait for the next request.
+    fn pace_requests(&mut self, alive: usize, rules: Rules) {
+        let calm = !self.learned && alive == self.alive && alive > 0;
+        self.request_pause = match calm && rules == Rules::Selvedge {
+            true => (self.request_pause * 2).min(LONGEST_PAUSE),
+            false => 1,
+        };
+        (self.learned, self.alive) = (false, alive);
+    }
+
+    /// Looks whether somebody came or went since the last request; if so, the next one is due `by` then.
+    pub(super) fn compare_alive(&mut self, alive: usize, by: Instant) {
+        if alive != self.alive {
+            self.request_at = self.request_at.min(by);
+        }
+    }
+
     pub(super) fn next_deadline(&self) -> Instant {
         self.publish_at.min(self.request_at).min(self.sweep_at)
     }
@@ -184,7 +218,9 @@ impl<B: Payload> Channel<B> {
             } else if info.pki_id == c.ctx.me.pki_id() {
                 c.ctx.dropped(DropReason::OwnMessage);
             } else if c.view.get(&info.pki_id).is_some() {
-                self.keep_state_info(info, c.ctx);
+                let is_new = self.state_infos.store.get(&info.pki_id).is_none();
+                let kept = self.keep_state_info(info, c.ctx);
+                self.state_infos.learned |= kept && is_new;
             } else {
                 // Of somebody who has left membership meanwhile, or is not in it yet.
                 c.ctx.dropped(DropReason::UnknownIdentity);
@@ -345,11 +381,11 @@ impl<B: Payload> Channel<B> {
             config.publish_state_info_interval,
             now,
         );
-        let request = due(
-            &mut infos.request_at,
-            config.request_state_info_interval,
-            now,
-        );
+        let request = now >= infos.request_at;
+        if request {
+            infos.pace_requests(c.view.alive_count(), config.rules);
+            infos.request_at = now + config.request_state_info_interval * infos.request_pause;
+        }
         let sweep = due(
             &mut infos.sweep_at,
             config.pull_interval.saturating_mul(5),

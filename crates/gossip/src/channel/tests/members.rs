@@ -259,6 +259,36 @@ fn a_peer_that_has_left_is_no_member() {
 }
 
 #[test]
+fn snapshots_are_requested_less_often_while_there_is_nothing_to_learn() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 1);
+    let requests = |world: &mut World, seconds: u32| {
+        world.pass(SECOND * seconds);
+        world.take_sent(FrameKind::StateInfoPullRequest).len()
+    };
+    // After 4, 8, 16, 32 and 64 seconds, then every 32.
+    assert_eq!(requests(&mut world, 66), 5);
+    assert_eq!(requests(&mut world, 31), 1);
+    assert_eq!(requests(&mut world, 32), 1);
+    // Somebody comes: at once, as soon as that is noticed.
+    let late = world.peer(MY_ORG, "late");
+    assert!(requests(&mut world, 11) > 0);
+    // A snapshot tells of somebody.
+    let snapshot = |info| Message::StateInfoSnapshot(ChannelId::from(CHANNEL), vec![info]);
+    world.message(&friend, snapshot(late.state_info(1, 1)));
+    world.take_sent(FrameKind::StateInfoPullRequest);
+    assert!(requests(&mut world, 40) > 2 * 2);
+    // Newer heights of those who are known say no more than pushes do.
+    let before = requests(&mut world, 200);
+    for sequence in 2..50 {
+        world.message(&friend, snapshot(late.state_info(sequence, sequence)));
+        world.pass(4 * SECOND);
+    }
+    let with_heights = world.take_sent(FrameKind::StateInfoPullRequest).len();
+    assert!(with_heights <= before + 2, "{with_heights} {before}");
+}
+
+#[test]
 fn changes_of_the_membership_are_reported() {
     let mut world = World::new();
     let friend = world.member(MY_ORG, "friend", 1);

@@ -13,7 +13,7 @@ use selvedge_protos::common::{
 use selvedge_protos::orderer::seek_info::{SeekBehavior, SeekContentType};
 use selvedge_protos::orderer::{SeekInfo, SeekPosition, SeekSpecified, seek_position};
 use selvedge_transport::codec::RawCodec;
-use selvedge_transport::{ClientTls, Connection, Endpoint, dial};
+use selvedge_transport::{ClientTls, Connection, CurrentIdentity, Endpoint, TlsIdentity, dial};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -68,10 +68,13 @@ impl Requester {
         start: u64,
         connected: impl FnOnce(),
     ) -> Result<DeliverStream, FetchError> {
-        let connection = self.connect(orderer).await?;
+        let identity = self.options.tls_identity.as_ref();
+        let identity = identity.map(CurrentIdentity::get);
+        let tls_hash = identity.as_ref().map(TlsIdentity::certificate_hash);
+        let connection = self.connect(orderer, identity).await?;
         let (requests, receiver) = mpsc::channel(1);
         // There is room: the channel is new.
-        let _ = requests.try_send(self.seek(content, start)?);
+        let _ = requests.try_send(self.seek(content, start, tls_hash)?);
         connected();
 
         let stream = |status: tonic::Status| FetchError::Stream {
@@ -97,7 +100,11 @@ impl Requester {
         })
     }
 
-    async fn connect(&self, orderer: &Orderer) -> Result<Connection, FetchError> {
+    async fn connect(
+        &self,
+        orderer: &Orderer,
+        identity: Option<TlsIdentity>,
+    ) -> Result<Connection, FetchError> {
         let name = || orderer.address.clone();
         let connect = |source| FetchError::Connect {
             orderer: name(),
@@ -105,7 +112,6 @@ impl Requester {
         };
         let endpoint: Endpoint = orderer.address.parse().map_err(connect)?;
         let tls = if self.options.tls_enabled {
-            let identity = self.options.tls_identity.clone();
             let tls = ClientTls::new(&orderer.tls_roots, identity, None);
             Some(tls.map_err(|source| FetchError::Tls {
                 orderer: name(),
@@ -120,12 +126,12 @@ impl Requester {
     }
 
     /// The signed request (`protoutil.CreateSignedEnvelopeWithTLSBinding`).
-    fn seek(&self, content: Content, start: u64) -> Result<Bytes, SignatureError> {
-        let tls_hash = self
-            .options
-            .tls_identity
-            .as_ref()
-            .map(|tls| tls.certificate_hash());
+    fn seek(
+        &self,
+        content: Content,
+        start: u64,
+        tls_hash: Option<[u8; 32]>,
+    ) -> Result<Bytes, SignatureError> {
         let channel_header = ChannelHeader {
             r#type: HeaderType::DeliverSeekInfo.into(),
             timestamp: Some(SystemTime::now().into()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use selvedge_transport::{ConnectOptions, MAX_MESSAGE_SIZE, TlsIdentity};
+use selvedge_transport::{ConnectOptions, CurrentIdentity, MAX_MESSAGE_SIZE};
 
 /// How much one ordering node is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct FetchOptions {
     pub tls_enabled: bool,
     /// The client certificate; set where `peer.tls.clientAuthRequired` is true. Requests then name
     /// its hash, as ordering nodes that require client certificates demand.
-    pub tls_identity: Option<TlsIdentity>,
+    pub tls_identity: Option<CurrentIdentity>,
     /// `peer.deliveryclient.connTimeout` and `peer.keepalive.deliveryClient`. A node that is gone
     /// without a word is found by the keepalive.
     pub connect: ConnectOptions,

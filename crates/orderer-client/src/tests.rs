@@ -91,7 +91,9 @@ async fn requests_are_signed_and_bound_to_the_client_certificate() {
     let orderer = TestOrderer::start(&ca, &chain(3)).await;
     for tls_identity in [None, Some(ca.issue())] {
         let options = FetchOptions {
-            tls_identity: tls_identity.clone(),
+            tls_identity: tls_identity
+                .clone()
+                .map(selvedge_transport::CurrentIdentity::new),
             ..options()
         };
         Fetching::start(&ca, addresses(&ca, &[&orderer]), options)

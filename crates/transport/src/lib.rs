@@ -50,7 +50,8 @@ pub use connect::{ConnectError, ConnectOptions, Connection, Endpoint, channel, d
 pub use io::TlsPeer;
 pub use server::{ConnectionCounters, ServeError, ServerOptions, bind, serve};
 pub use tls::{
-    ClientAuth, ClientTls, HandshakeError, ServerTls, TlsError, TlsIdentity, certificates_from_pem,
+    ClientAuth, ClientTls, CurrentIdentity, HandshakeError, ServerTls, TlsError, TlsIdentity,
+    certificates_from_pem,
 };
 
 /// Fabric's default for `peer.maxRecvMsgSize` and `peer.maxSendMsgSize`, bytes.

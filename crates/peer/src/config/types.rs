@@ -153,9 +153,9 @@ pub struct KeyPairFiles {
     /// The private key.
     pub key_file: PathBuf,
     /// The key of core.yaml that names the certificate.
-    pub(super) cert_key: &'static str,
+    pub(crate) cert_key: &'static str,
     /// The key of core.yaml that names the private key.
-    pub(super) key_key: &'static str,
+    pub(crate) key_key: &'static str,
 }
 
 impl KeyPairFiles {

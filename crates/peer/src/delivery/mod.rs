@@ -17,7 +17,7 @@ use selvedge_msp::SigningIdentity;
 use selvedge_orderer_client::{
     AddressOverride, BlockFetcher, FetchOptions, FetchStatus, Mode, OrdererAddresses,
 };
-use selvedge_transport::{ConnectOptions, TlsIdentity};
+use selvedge_transport::{ConnectOptions, CurrentIdentity};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -56,7 +56,7 @@ impl Delivery {
     pub fn new(
         config: &PeerConfig,
         signer: SigningIdentity,
-        client_identity: Option<TlsIdentity>,
+        client_identity: Option<CurrentIdentity>,
         events: mpsc::Sender<Event<PeerBlock>>,
         health: ChannelHealth,
     ) -> Result<Self, TlsSetupError> {

@@ -16,8 +16,6 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(super) struct Certificate {
     /// Its role in Fabric's words.
     pub role: &'static str,
-    /// Its label in `selvedge_certificate_expiry_timestamp_seconds`.
-    pub label: &'static str,
     /// When it expires.
     pub expires_at: SystemTime,
 }

@@ -6,10 +6,12 @@
 //! | `settings` | core.yaml's values in the words of gossip, transport and server |
 //! | `observe` | health checks, and metrics of what is counted elsewhere |
 //! | `certificates` | when the peer's own certificates expire |
+//! | `renewal` | TLS certificates that are renewed while the peer runs |
 
 mod certificates;
 mod error;
 mod observe;
+mod renewal;
 mod settings;
 mod start;
 

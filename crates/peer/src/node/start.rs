@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use super::{Node, StartError, certificates, observe, settings};
+use super::certificates::{self, Certificate};
+use super::renewal::Renewal;
+use super::{Node, StartError, observe, settings};
 use crate::access::AccessControl;
 use crate::channel::Channels;
 use crate::conductor::Conductor;
@@ -269,34 +271,23 @@ impl Starter {
         observe::count(&self.metrics, connections, streams, health.clone());
         observe::ask_gossip(&self.metrics, node.commands.clone());
 
-        let tls = self.tls.iter().flat_map(|tls| {
-            let server = tls.server().identity();
-            [
-                ("server TLS", "tls_server", server.certificate().clone()),
-                (
-                    "client TLS",
-                    "tls_client",
-                    tls.client_identity().certificate().clone(),
-                ),
-            ]
-        });
-        let tls = tls.filter_map(|(role, label, der)| {
-            Some(certificates::Certificate {
-                role,
-                label,
-                expires_at: certificates::expires_at(&der)?,
-            })
-        });
-        let enrollment = certificates::Certificate {
+        let expires_at = self.signer.identity().expires_at();
+        self.metrics
+            .set_certificate_expiry("enrollment", expires_at);
+        let enrollment = Certificate {
             role: "enrollment",
-            label: "enrollment",
-            expires_at: self.signer.identity().expires_at(),
+            expires_at,
         };
-        for certificate in std::iter::once(enrollment).chain(tls) {
-            self.metrics
-                .set_certificate_expiry(certificate.label, certificate.expires_at);
-            node.work
-                .spawn(certificates::watch(certificate, node.stop_work.clone()));
+        node.work
+            .spawn(certificates::watch(enrollment, node.stop_work.clone()));
+        if let Some(tls) = &self.tls {
+            let renewal = Renewal {
+                tls: tls.clone(),
+                channels: node.channels.clone(),
+                transport: node.transport.clone(),
+                metrics: self.metrics.clone(),
+            };
+            node.work.spawn(renewal.run(node.stop_work.clone()));
         }
     }
 

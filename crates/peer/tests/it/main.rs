@@ -15,6 +15,7 @@ mod endorser;
 mod node;
 mod ordering;
 mod power_cut;
+mod renewal;
 mod snapshot;
 mod support;
 mod validation;

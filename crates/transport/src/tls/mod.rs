@@ -13,6 +13,7 @@ mod server;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
@@ -76,6 +77,27 @@ impl TlsIdentity {
 impl fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsIdentity").finish_non_exhaustive()
+    }
+}
+
+/// The identity that connections are made with, which can be exchanged at any time. Clones share it.
+#[derive(Debug, Clone)]
+pub struct CurrentIdentity(Arc<ArcSwap<TlsIdentity>>);
+
+impl CurrentIdentity {
+    /// As it is at first.
+    pub fn new(identity: TlsIdentity) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(identity)))
+    }
+
+    /// As it is now. Who needs it twice for one connection asks once.
+    pub fn get(&self) -> TlsIdentity {
+        TlsIdentity::clone(&self.0.load())
+    }
+
+    /// For connections from now on.
+    pub fn set(&self, identity: TlsIdentity) {
+        self.0.store(Arc::new(identity));
     }
 }
 

@@ -16,6 +16,10 @@ use crate::world::{World, nanos, pair};
 /// From the last trouble until membership and leadership must have settled: time to expire, to reconnect, and
 /// to elect.
 pub(crate) const SETTLING: Duration = Duration::from_secs(90);
+/// From one look whether they have to the next.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// For how long there may be looks; what is not so at any of them is a violation.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How long after a peer was down or cut off others may still take it for dead.
 const SUSPICION: Duration = Duration::from_secs(60);
 
@@ -162,8 +166,9 @@ impl World {
     }
 
     /// Some time after the last trouble everybody knows of everybody, and where leaders are elected, each
-    /// organisation has one in each channel.
-    pub(crate) fn check_settled(&mut self) {
+    /// organisation has one in each channel. Returns where that is not so.
+    pub(crate) fn unsettled(&self) -> Vec<String> {
+        let mut violations = Vec::new();
         let up: Vec<usize> = (0..self.peers.len())
             .filter(|peer| self.peers.get(*peer).is_some_and(|peer| peer.up))
             .collect();
@@ -174,11 +179,11 @@ impl World {
             let alive = peer.gossip.members().alive_count();
             if alive + 1 != up.len() {
                 let found = format!("peer {index} knows of {alive} of {} others", up.len() - 1);
-                self.measures.violated(found);
+                violations.push(found);
             }
         }
         if !self.options.elections {
-            return;
+            return violations;
         }
         for channel in 0..self.options.channels {
             for org in 0..self.options.orgs {
@@ -190,9 +195,10 @@ impl World {
                 let leaders = up.iter().filter(leads).count();
                 if leaders != 1 {
                     let found = format!("{leaders} leaders in organisation {org}");
-                    self.measures.violated(found);
+                    violations.push(found);
                 }
             }
         }
+        violations
     }
 }

@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::peer::{SimPeer, channel_name, endpoint, external_endpoint, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
-use crate::troubles::SETTLING;
+use crate::troubles::{GRACE, LOOK, SETTLING};
 use crate::wires::{Nanos, Wires};
 
 /// To verify a block.
@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) restarts_end: Nanos,
     /// By channel: the newest block of the ordering service.
     pub(crate) newest: Vec<u64>,
+    /// When it was last looked whether everything has settled.
+    looked: Nanos,
     /// When each peer was last down or cut off.
     pub(crate) troubled: Vec<Nanos>,
 }
@@ -100,6 +102,7 @@ impl World {
             last_cut: 0,
             restarts_end: 0,
             newest: vec![0; options.channels],
+            looked: 0,
             troubled: vec![0; options.peers],
             peers,
             options: options.clone(),
@@ -132,12 +135,22 @@ impl World {
     }
 
     /// All blocks have arrived, and what was planned has happened.
-    fn is_done(&self) -> bool {
-        let settled = match self.settles() {
-            true => self.restarts_end.max(self.last_cut) + nanos(SETTLING),
-            false => self.restarts_end,
-        };
-        self.incomplete == 0 && self.now > self.last_cut && self.now > settled
+    fn is_done(&mut self) -> bool {
+        let calm = self.restarts_end.max(self.last_cut);
+        if self.incomplete > 0 || self.now <= calm {
+            return false;
+        }
+        if !self.settles() {
+            return true;
+        }
+        let settled = calm + nanos(SETTLING);
+        let look_at = settled.max(self.looked + nanos(LOOK));
+        if self.now <= look_at {
+            return false;
+        }
+        // Where frames are lost, a living peer may be doubted for a moment, or a second one lead.
+        self.looked = self.now;
+        self.unsettled().is_empty() || self.now > settled + nanos(GRACE)
     }
 
     fn finish(mut self) -> Report {
@@ -146,9 +159,10 @@ impl World {
             let ledgers = format!("{honest_incomplete} ledgers did not become complete");
             self.measures.violated(ledgers);
         }
-        let last = self.restarts_end.max(self.last_cut);
-        if self.settles() && self.now > last + nanos(SETTLING) {
-            self.check_settled();
+        if self.looked > 0 {
+            for found in self.unsettled() {
+                self.measures.violated(found);
+            }
         }
         let mut arrivals: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut drops: BTreeMap<String, u64> = BTreeMap::new();

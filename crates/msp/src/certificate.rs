@@ -5,9 +5,10 @@ use bytes::Bytes;
 
 use crate::der::{self, Reader, tag, trim_zeros};
 use crate::error::CertificateError;
-use crate::extensions::Extensions;
+use crate::extensions::{Extensions, skip_unique_ids};
 use crate::key::{self, PublicKey, SignatureAlgorithm};
 use crate::pem;
+use crate::second_reading;
 use crate::x509_text::{read_name, read_time};
 
 /// A parsed certificate.
@@ -89,6 +90,7 @@ impl Certificate {
         let key = PublicKey::read(Reader::new(key_info.content)).map_err(malformed)?;
         let extensions = match version {
             3 => Extensions::read(&mut fields, &der)?,
+            2 => skip_unique_ids(&mut fields).map(|()| Extensions::default())?,
             _ => Extensions::default(),
         };
         Ok(Self {
@@ -157,6 +159,15 @@ impl Certificate {
         let Some(signature) = lowered else {
             return Ok(None);
         };
+        if !second_reading::is_readable(&self.signed) {
+            return Err(CertificateError::Malformed {
+                part: "unique ids or extensions",
+            });
+        }
+        // Rewritten, the outer algorithm loses what stands behind its parameters.
+        if has_more_than_parameters(&self.algorithm_der) {
+            return Err(CertificateError::AlgorithmMismatch);
+        }
         let mut inside = Vec::with_capacity(self.der.len());
         inside.extend_from_slice(&self.signed);
         inside.extend_from_slice(&self.algorithm_der);
@@ -167,9 +178,23 @@ impl Certificate {
     }
 }
 
+/// Whether something follows the parameters of an AlgorithmIdentifier that was read before.
+fn has_more_than_parameters(algorithm: &[u8]) -> bool {
+    let mut reader = Reader::new(algorithm);
+    let fields = reader.enter(tag::SEQUENCE).and_then(|mut fields| {
+        fields.oid()?;
+        fields.any();
+        Some(fields)
+    });
+    fields.is_some_and(|fields| !fields.is_empty())
+}
+
 fn read_version(fields: &mut Reader<'_>) -> Option<u64> {
     let version = match fields.optional(tag::constructed(0))? {
-        Some(inside) => Reader::new(inside).small_integer()?,
+        Some(inside) => {
+            let mut inside = Reader::new(inside);
+            inside.small_integer().filter(|_| inside.is_empty())?
+        }
         None => 0,
     };
     (version <= 2).then_some(version + 1)

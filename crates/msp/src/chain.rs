@@ -189,17 +189,35 @@ fn check_whole(chain: &[Arc<Certificate>]) -> Result<(), ChainError> {
                 name: certificate.common_name.clone(),
             });
         }
-        if chain.len() > 1 && certificate.extensions.requires_policies {
-            return Err(ChainError::Policies {
-                name: certificate.common_name.clone(),
-            });
-        }
     }
+    check_policies(chain)?;
     if constraints::are_met(&borrowed(chain)) {
         Ok(())
     } else {
         Err(ChainError::NameConstraints)
     }
+}
+
+/// Whether explicit certificate policies are there where they are required. The root's constraints do not
+/// count. With an authority in between, whose policies would have to agree, what requires policies is
+/// refused; see the crate's deliberate differences.
+fn check_policies(chain: &[Arc<Certificate>]) -> Result<(), ChainError> {
+    let Some((leaf, [between @ .., _root])) = chain.split_first() else {
+        return Ok(());
+    };
+    let requires = |certificate: &Certificate| certificate.extensions.requires_policies;
+    let refused = |certificate: &Certificate| {
+        Err(ChainError::Policies {
+            name: certificate.common_name.clone(),
+        })
+    };
+    if let Some(authority) = between.iter().find(|ca| requires(ca) >= Some(0)) {
+        return refused(authority);
+    }
+    if requires(leaf) == Some(0) && !(between.is_empty() && leaf.extensions.has_policies) {
+        return refused(leaf);
+    }
+    Ok(())
 }
 
 /// Whether the same authority (subject, key and alternative names) is in the chain already.

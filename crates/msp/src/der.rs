@@ -164,9 +164,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that may be negative and fits an `i64`, under any tag.
-    pub(crate) fn signed_integer(&mut self, tag: u8) -> Option<()> {
+    pub(crate) fn signed_integer(&mut self, tag: u8) -> Option<i64> {
         let bytes = self.read(tag)?;
-        (is_shortest_integer(bytes) && bytes.len() <= 8).then_some(())
+        if !is_shortest_integer(bytes) || bytes.len() > 8 {
+            return None;
+        }
+        let sign = i64::from(bytes.first()?.cast_signed()) >> 7;
+        let digits = bytes.iter();
+        Some(digits.fold(sign, |sum, &digit| sum << 8 | i64::from(digit)))
     }
 
     pub(crate) fn boolean(&mut self) -> Option<bool> {

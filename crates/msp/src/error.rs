@@ -79,7 +79,7 @@ pub enum ChainError {
         name: String,
     },
     /// Explicit certificate policies are required.
-    #[error("'{name}' requires certificate policies, which are not supported")]
+    #[error("'{name}' requires certificate policies, which are missing or not evaluated")]
     Policies {
         /// Common name.
         name: String,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::constraints::NameConstraints;
 use crate::der::{Reader, tag};
 use crate::error::CertificateError;
+use crate::uri::is_uri;
 
 /// The basic constraints of a certificate that has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +28,11 @@ pub(crate) struct Extensions {
     pub(crate) authority_key_id: Option<Bytes>,
     pub(crate) subject_alt_name: Option<Bytes>,
     pub(crate) name_constraints: Option<NameConstraints>,
-    /// The policy constraints require explicit certificate policies.
-    pub(crate) requires_policies: bool,
+    /// Whether there are certificate policies.
+    pub(crate) has_policies: bool,
+    /// After how many further certificates explicit policies are required, if the policy constraints say
+    /// so.
+    pub(crate) requires_policies: Option<i64>,
     /// A critical extension that is not understood makes every chain with this certificate invalid.
     pub(crate) has_unknown_critical: bool,
 }
@@ -54,9 +58,7 @@ impl Extensions {
     /// buffer is shared.
     pub(crate) fn read(fields: &mut Reader<'_>, der: &Bytes) -> Result<Self, CertificateError> {
         let malformed = |part| CertificateError::Malformed { part };
-        for unique_id in [tag::context(1), tag::context(2)] {
-            fields.optional(unique_id).ok_or(malformed("unique id"))?;
-        }
+        skip_unique_ids(fields)?;
         let mut found = Self::default();
         let Some(inside) = fields
             .optional(tag::constructed(3))
@@ -141,7 +143,10 @@ impl Extensions {
             }
             31 => check_distribution_points(&mut reader)
                 .ok_or(malformed("CRL distribution points"))?,
-            32 => check_policies(&mut reader).ok_or(malformed("certificate policies"))?,
+            32 => {
+                self.has_policies =
+                    read_policies(&mut reader).ok_or(malformed("certificate policies"))?;
+            }
             33 => check_policy_mappings(&mut reader).ok_or(malformed("policy mappings"))?,
             36 => {
                 self.requires_policies =
@@ -151,9 +156,11 @@ impl Extensions {
                 self.server_use =
                     read_server_use(&mut reader).ok_or(malformed("extended key usages"))?;
             }
-            54 => reader
-                .signed_integer(tag::INTEGER)
-                .ok_or(malformed("inhibit any policy"))?,
+            54 => {
+                reader
+                    .signed_integer(tag::INTEGER)
+                    .ok_or(malformed("inhibit any policy"))?;
+            }
             _ if id == AUTHORITY_INFO_ACCESS => {
                 if critical {
                     return Err(malformed("authority information access, which is critical"));
@@ -176,6 +183,15 @@ impl Extensions {
     pub(crate) fn may_sign_certificates(&self) -> bool {
         self.key_usage == 0 || self.key_usage & KEY_CERT_SIGN != 0
     }
+}
+
+/// Passes over the unique ids, which certificates have from version 2 on.
+pub(crate) fn skip_unique_ids(fields: &mut Reader<'_>) -> Result<(), CertificateError> {
+    for unique_id in [tag::context(1), tag::context(2)] {
+        let skipped = fields.optional(unique_id);
+        skipped.ok_or(CertificateError::Malformed { part: "unique id" })?;
+    }
+    Ok(())
 }
 
 fn read_basic_constraints(reader: &mut Reader<'_>) -> Option<BasicConstraints> {
@@ -210,8 +226,7 @@ fn read_server_use(reader: &mut Reader<'_>) -> Option<ServerUse> {
     })
 }
 
-/// Whether the alternative names include one of a kind that Go knows; `None` if one is malformed. Of
-/// URIs only what is plainly none is refused, whereas Go parses them.
+/// Whether the alternative names include one of a kind that Go knows; `None` if one is malformed.
 fn has_known_alt_names(reader: &mut Reader<'_>) -> Option<bool> {
     let mut names = reader.enter(tag::SEQUENCE)?;
     let mut any_known = false;
@@ -219,7 +234,7 @@ fn has_known_alt_names(reader: &mut Reader<'_>) -> Option<bool> {
         let name = names.any()?;
         let is_valid = match name.tag ^ 0x80 {
             1 | 2 => name.content.is_ascii(),
-            6 => name.content.iter().all(|byte| matches!(byte, 0x20..0x7f)),
+            6 => is_uri(name.content),
             7 => matches!(name.content.len(), 4 | 16),
             _ => continue,
         };
@@ -231,14 +246,14 @@ fn has_known_alt_names(reader: &mut Reader<'_>) -> Option<bool> {
     Some(any_known)
 }
 
-/// Whether explicit policies are required.
-fn read_policy_constraints(reader: &mut Reader<'_>) -> Option<bool> {
+/// After how many further certificates explicit policies are required, if they are.
+fn read_policy_constraints(reader: &mut Reader<'_>) -> Option<Option<i64>> {
     const REQUIRE_EXPLICIT: u8 = tag::context(0);
     const INHIBIT_MAPPING: u8 = tag::context(1);
     let mut fields = reader.enter(tag::SEQUENCE)?;
-    let requires = fields.next_is(REQUIRE_EXPLICIT);
-    if requires {
-        fields.signed_integer(REQUIRE_EXPLICIT)?;
+    let mut requires = None;
+    if fields.next_is(REQUIRE_EXPLICIT) {
+        requires = Some(fields.signed_integer(REQUIRE_EXPLICIT)?);
     }
     if fields.next_is(INHIBIT_MAPPING) {
         fields.signed_integer(INHIBIT_MAPPING)?;
@@ -264,7 +279,8 @@ fn check_distribution_points(reader: &mut Reader<'_>) -> Option<()> {
     Some(())
 }
 
-fn check_policies(reader: &mut Reader<'_>) -> Option<()> {
+/// Whether there are any.
+fn read_policies(reader: &mut Reader<'_>) -> Option<bool> {
     let mut policies = reader.enter(tag::SEQUENCE)?;
     let mut seen: Vec<&[u8]> = Vec::new();
     while !policies.is_empty() {
@@ -274,7 +290,7 @@ fn check_policies(reader: &mut Reader<'_>) -> Option<()> {
         }
         seen.push(id);
     }
-    Some(())
+    Some(!seen.is_empty())
 }
 
 /// Like [`der::is_oid`](crate::der::is_oid), but arcs may be of any size.

@@ -34,11 +34,8 @@
 //!
 //! - Idemix MSPs are refused with [`MspError::UnsupportedType`]. Go knows them on channels below V3_0.
 //! - A node cannot sign with a key on P-224; signatures of others with such keys count as in Go.
-//! - A chain in which a policy constraint requires explicit certificate policies is refused; Go
-//!   evaluates the policies.
-//! - Of URIs in certificates only what is plainly none is refused; Go parses them.
-//! - To bring a certificate into low-S form, Go reads it with a second parser, which may refuse what an
-//!   authority signed that is malformed behind the parts that the first one reads. Here it passes.
+//! - A chain with an intermediate authority in which explicit certificate policies are required is
+//!   refused; Go evaluates the policies.
 //! - Name constraints on URIs compare hosts, and quoted mailboxes are refused under name constraints.
 
 mod asn1;
@@ -62,8 +59,10 @@ mod msp;
 mod node_ou;
 mod pem;
 mod principal;
+mod second_reading;
 mod setup;
 mod signing;
+mod uri;
 mod x509_text;
 
 #[cfg(test)]

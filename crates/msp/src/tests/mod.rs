@@ -3,6 +3,7 @@
 mod certificates;
 mod folders;
 mod node_ous;
+mod odd_certificates;
 mod principals;
 mod recorded;
 mod signatures;

@@ -19,7 +19,7 @@ fn principal(classification: Classification, message: &impl Message) -> MspPrinc
     }
 }
 
-fn role(msp: &str, role: MspRoleType) -> MspPrincipal {
+pub fn role(msp: &str, role: MspRoleType) -> MspPrincipal {
     let role = MspRole {
         msp_identifier: msp.into(),
         role: role.into(),

@@ -249,16 +249,28 @@ fn critical_extensions_must_be_understood() {
 }
 
 #[test]
-fn policies_that_are_required_are_refused() {
+fn policies_that_are_required() {
+    let extension = |number: u64, content: &[u8]| {
+        CustomExtension::from_oid_content(&[2, 5, 29, number], content.to_vec())
+    };
+    let at_once = || extension(36, &[0x30, 3, 0x80, 1, 0]);
+    let later = || extension(36, &[0x30, 3, 0x80, 1, 1]);
+    let policies = || extension(32, &[0x30, 6, 0x30, 4, 0x06, 2, 0x2a, 3]);
+    // What the root requires does not count.
     let mut strict = authority_params("ca");
-    strict.custom_extensions = vec![CustomExtension::from_oid_content(
-        &[2, 5, 29, 36],
-        vec![0x30, 3, 0x80, 1, 0],
-    )];
+    strict.custom_extensions = vec![at_once()];
     let root = Authority::with(strict, &rcgen::PKCS_ECDSA_P256_SHA256);
     let msp = Definition::new(&[&root]).msp();
+    let check = |extensions: Vec<CustomExtension>| {
+        let mut params = params("peer0", &["peer"]);
+        params.custom_extensions = extensions;
+        root.issue(params).check(&msp)
+    };
+    assert_eq!(check(vec![]), Ok(()));
+    assert_eq!(check(vec![later()]), Ok(()));
+    assert_eq!(check(vec![at_once(), policies()]), Ok(()));
     assert!(matches!(
-        chain_error(root.peer().check(&msp)),
+        chain_error(check(vec![at_once()])),
         ChainError::Policies { .. }
     ));
 }

@@ -25,6 +25,7 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) {
         let number = block.number;
+        self.far_ahead(from, number, c);
         if self.buffer.has(number) || !self.blocks.accepts(number) {
             self.blocks.held_by(number, from);
             c.ctx.counters.duplicate_block();

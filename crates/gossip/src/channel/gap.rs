@@ -1,7 +1,7 @@
 //! What is missing, and whom to ask for it.
 //!
-//! There is a gap when a block is known to exist that is not here: a later block has come, or a peer's
-//! StateInfo is ahead. Push delivers out of order by some milliseconds, and a StateInfo may overtake
+//! There is a gap when a block is known to exist that is not here: a later block has come or was announced, or a
+//! peer's StateInfo is ahead. Push delivers out of order by some milliseconds, and a StateInfo may overtake
 //! the block, so a gap must last for a moment before anybody is asked. Then:
 //!
 //! 1. A peer of our organisation that is known to have the missing block, or a later one, is asked by
@@ -60,6 +60,19 @@ impl Gap {
 }
 
 impl<B: Payload> Channel<B> {
+    /// A peer has shown a block that is too far ahead to be taken: it is asked for those before it.
+    pub(super) fn far_ahead(
+        &mut self,
+        from: PkiId,
+        number: u64,
+        c: &mut ChannelContext<'_, '_, B>,
+    ) {
+        let is_far = !self.buffer.accepts(number, Demand::Unasked);
+        if is_far && c.ctx.config.rules == Rules::Selvedge && self.state_infos.shown(from, number) {
+            self.review_gap(c);
+        }
+    }
+
     /// Looks again whether something is missing; to be called whenever that may have changed.
     pub(super) fn review_gap(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         let now = c.now();
@@ -268,7 +281,7 @@ impl<B: Payload> Channel<B> {
             Ok(range) => range,
             Err(reason) => return c.ctx.dropped(reason),
         };
-        if payloads.is_empty() {
+        if payloads.is_empty() && self.state_infos.retract(from, *range.start()) {
             self.backoff.failed(from, c.now());
         }
         let mut rest = range;

@@ -39,8 +39,11 @@ const LONGEST_PAUSE: u32 = 8;
 #[derive(Debug)]
 pub(super) struct StateInfos {
     store: MessageStore<PkiId, Verified<StateInfo>>,
-    /// Ledger heights of the peers that have not left.
-    heights: BTreeSet<(u64, PkiId)>,
+    /// How far each peer that has not left has the chain: what its StateInfo says, or later blocks that it has
+    /// shown since.
+    claims: BTreeMap<PkiId, u64>,
+    /// The same by height.
+    by_claim: BTreeSet<(u64, PkiId)>,
     own: Own,
     /// When a snapshot was last sent to whom.
     answered: BTreeMap<PkiId, Instant>,
@@ -68,7 +71,8 @@ impl StateInfos {
         let config = ctx.config;
         Self {
             store: MessageStore::new(config.limits.members.saturating_add(1)),
-            heights: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            by_claim: BTreeSet::new(),
             own: Own {
                 height,
                 chaincodes: Vec::new(),
@@ -98,9 +102,40 @@ impl StateInfos {
         self.store.get(peer).is_some_and(|info| info.left_channel)
     }
 
-    /// Peers by ledger height, the highest first.
+    /// Peers by how far they have the chain, the furthest first.
     pub(super) fn by_height(&self) -> impl Iterator<Item = (u64, PkiId)> + '_ {
-        self.heights.iter().rev().copied()
+        self.by_claim.iter().rev().copied()
+    }
+
+    /// A peer has pushed or announced a block, so it has those before it. True if that is news.
+    pub(super) fn shown(&mut self, peer: PkiId, number: u64) -> bool {
+        let known = self.claims.get(&peer).copied();
+        let is_news = known.is_some_and(|height| height < number);
+        if is_news {
+            self.set_claim(peer, Some(number));
+        }
+        is_news
+    }
+
+    /// A peer did not deliver blocks from `number` on. True if its StateInfo says that it has them; if later
+    /// blocks alone have shown that, they may not be in its ledger yet, and count no more.
+    pub(super) fn retract(&mut self, peer: PkiId, number: u64) -> bool {
+        let height = self.present(&peer).map(|info| info.ledger_height);
+        self.set_claim(peer, height);
+        height.is_some_and(|height| height > number)
+    }
+
+    fn set_claim(&mut self, peer: PkiId, height: Option<u64>) {
+        let before = match height {
+            Some(height) => {
+                self.by_claim.insert((height, peer));
+                self.claims.insert(peer, height)
+            }
+            None => self.claims.remove(&peer),
+        };
+        if let Some(before) = before.filter(|before| Some(*before) != height) {
+            self.by_claim.remove(&(before, peer));
+        }
     }
 
     pub(super) fn set_height(&mut self, height: u64) {
@@ -122,9 +157,8 @@ impl StateInfos {
     }
 
     pub(super) fn remove(&mut self, peer: &PkiId) {
-        if let Some(info) = self.store.remove(peer) {
-            self.heights.remove(&(info.ledger_height, *peer));
-        }
+        self.store.remove(peer);
+        self.set_claim(*peer, None);
         self.answered.remove(peer);
     }
 
@@ -147,16 +181,10 @@ impl StateInfos {
 
     fn add(&mut self, info: Verified<StateInfo>, now: Instant) -> Outcome {
         let peer = info.pki_id;
-        let known = self.store.get(&peer).map(|known| known.ledger_height);
-        let (height, left) = (info.ledger_height, info.left_channel);
+        let height = (!info.left_channel).then_some(info.ledger_height);
         let outcome = self.store.add(peer, info.time, info, now);
         if outcome == Outcome::Added {
-            if let Some(known) = known {
-                self.heights.remove(&(known, peer));
-            }
-            if !left {
-                self.heights.insert((height, peer));
-            }
+            self.set_claim(peer, height);
         }
         outcome
     }

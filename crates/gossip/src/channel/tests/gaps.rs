@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::counters::DropReason;
 use crate::event::{Arrival, FrameKind};
 use crate::message::{Message, PullStep};
-use crate::types::ChannelId;
+use crate::types::{ChannelId, PkiId};
 
 fn state_info(world: &mut World, of: &Other, sequence: u64, height: u64) {
     let info = of.state_info(sequence, height);
@@ -213,6 +213,48 @@ fn a_silent_an_empty_and_a_lying_peer_do_not_stop_state_transfer() {
     }
     assert_eq!(world.delivered, (1..60).collect::<Vec<_>>());
     assert!(world.drops(DropReason::BlockRefused) > 0);
+}
+
+/// State requests since the last look: to whom, and for which blocks.
+fn state_requests(world: &mut World) -> Vec<(PkiId, (u64, u64))> {
+    let requests = world.take_sent(FrameKind::StateRequest);
+    requests.iter().map(|it| (it.to, it.range())).collect()
+}
+
+#[test]
+fn blocks_far_ahead_show_what_is_missing_before_a_state_info_does() {
+    let mut world = World::with_state_transfer();
+    let ahead = world.tree_member("ahead");
+    world.pull(&ahead, 0, PullStep::Digest(digests(&[60])));
+    world.push(&ahead, 61);
+    world.pass(200 * MILLISECOND);
+    serve(&mut world, &[ahead], 61);
+    let height = world.delivered.len() as u64 + 1;
+    world.commit(height);
+    assert!(height > 20, "as far as the buffer reaches: {height}");
+}
+
+#[test]
+fn a_block_that_is_shown_and_not_committed_yet_is_no_lie() {
+    let mut world = World::with_state_transfer();
+    let ahead = world.tree_member("ahead");
+    let show = |world: &mut World, number: u64| {
+        world.pull(&ahead, 0, PullStep::Digest(digests(&[number])));
+        world.pass(300 * MILLISECOND);
+    };
+    show(&mut world, 30);
+    for sent in world.take_sent(FrameKind::StateRequest) {
+        world.respond(&ahead, sent.nonce(), &[]);
+    }
+    world.pass(10 * SECOND);
+    assert!(state_requests(&mut world).is_empty(), "it is asked no more");
+    show(&mut world, 31);
+    let asked = state_requests(&mut world);
+    assert_eq!(
+        asked.first(),
+        Some(&(ahead.id(), (1, 11))),
+        "until it shows another"
+    );
 }
 
 #[test]

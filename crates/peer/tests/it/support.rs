@@ -215,12 +215,13 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
     let queue = CommitQueue::start(channel.clone(), metrics, events, &tasks, stop.clone());
+    // Before the first is pushed, since it may be committed at once.
+    let last = channel.ledger().height() + blocks.len() as u64 - 1;
     for block in blocks {
         queue
             .push(verified_of(channel.id(), block), Arrival::Orderer)
             .unwrap();
     }
-    let last = channel.ledger().height() + blocks.len() as u64 - 1;
     loop {
         match soon(told.recv()).await.unwrap() {
             ChannelEvent::Committed { number, .. } if number == last => break,

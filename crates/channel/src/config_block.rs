@@ -1,7 +1,6 @@
 //! Finding the channel configuration in a block, and the block that holds it.
 
 use bytes::Bytes;
-use selvedge_protos::Message;
 use selvedge_protos::block::metadata;
 use selvedge_protos::common::{
     Block, BlockMetadataIndex, Config, ConfigEnvelope, LastConfig, OrdererBlockMetadata,
@@ -9,6 +8,7 @@ use selvedge_protos::common::{
 
 use crate::config::ConfigError;
 use crate::envelope::{channel_header, config_transaction, payload_data};
+use crate::schemas::decode;
 
 /// The configuration that a block holds; `None` if the block is no config block, which is one with
 /// a config transaction and nothing else (Fabric: `protoutil.IsConfigBlock`).
@@ -17,7 +17,7 @@ pub fn config_from_block(block: &Block) -> Result<Option<ConfigEnvelope>, Config
         return Ok(None);
     };
     let data = payload_data(envelope)?;
-    ConfigEnvelope::decode(envelope.slice_ref(data))
+    decode(envelope.slice_ref(data))
         .map(Some)
         .map_err(ConfigError::malformed("the config envelope"))
 }
@@ -33,9 +33,9 @@ pub fn last_config_number(block: &Block) -> Result<u64, ConfigError> {
     let last_config = if signatures.value.is_empty() {
         #[allow(deprecated)]
         let own_slot = slot(BlockMetadataIndex::LastConfig, "metadata slot LAST_CONFIG")?;
-        LastConfig::decode(own_slot.value).map(Some)
+        decode::<LastConfig>(own_slot.value).map(Some)
     } else {
-        OrdererBlockMetadata::decode(signatures.value).map(|metadata| metadata.last_config)
+        decode::<OrdererBlockMetadata>(signatures.value).map(|metadata| metadata.last_config)
     };
     last_config
         .map_err(ConfigError::malformed("the last config index"))?

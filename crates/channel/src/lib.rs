@@ -60,6 +60,7 @@ mod config_block;
 pub mod config_update;
 mod envelope;
 mod error;
+mod schemas;
 mod signatures;
 mod verifier;
 
@@ -71,6 +72,7 @@ pub use config::{
 pub use config_block::{config_from_block, last_config_number};
 pub use envelope::{EnvelopeFault, HeaderFault};
 pub use error::{BlockError, BlockFault, Hash};
+pub use schemas::decode_config_envelope;
 pub use selvedge_protos::wire::WireError;
 pub use signatures::{MAX_SIGNATURES, MAX_SIGNED_BYTES};
 pub use verifier::{BLOCK_VALIDATION, BlockVerifier};

@@ -1,10 +1,16 @@
 //! Hashes of blocks, and the slots of their metadata.
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::DecodeError;
 
 use crate::common::{Block, BlockData, BlockHeader, BlockMetadataIndex, Metadata};
+use crate::schema::Kind::{Bytes as Octets, Message as Nested};
+use crate::schema::{Schema, decode};
 use crate::{sha256, sha256_of_parts};
+
+/// The fields of a [`Metadata`] message.
+const METADATA: Schema = Schema(&[(1, Octets), (2, Nested(&METADATA_SIGNATURE))]);
+const METADATA_SIGNATURE: Schema = Schema(&[(1, Octets), (2, Octets), (3, Octets)]);
 
 /// The bytes of a block header that are hashed and signed: the DER encoding of
 /// `SEQUENCE { number INTEGER, previous_hash OCTET STRING, data_hash OCTET STRING }`
@@ -46,7 +52,7 @@ pub fn metadata_slot(block: &Block, slot: BlockMetadataIndex) -> Bytes {
 
 /// One metadata slot as the [`Metadata`] message that most slots hold.
 pub fn metadata(block: &Block, slot: BlockMetadataIndex) -> Result<Metadata, DecodeError> {
-    Metadata::decode(metadata_slot(block, slot))
+    decode(metadata_slot(block, slot), &METADATA)
 }
 
 fn der_unsigned(out: &mut Vec<u8>, value: u64) {

@@ -26,19 +26,29 @@ pub enum Kind {
     Message(&'static Schema),
 }
 
+/// How many known messages may stand in each other, which is prost's limit. Go's is 10,000; only schemas
+/// that refer to themselves come so far.
+const MAX_DEPTH: usize = 100;
+
 /// Decodes a message that Go's library would decode. `schema` states the fields of `M`.
 pub fn decode<M: Message + Default>(bytes: Bytes, schema: &Schema) -> Result<M, DecodeError> {
     M::decode(bytes.clone()).or_else(|error| {
         let mut known = Vec::with_capacity(bytes.len());
-        match write_known(&mut known, &bytes, schema) {
+        match write_known(&mut known, &bytes, schema, MAX_DEPTH) {
             Ok(()) => M::decode(Bytes::from(known)),
             Err(_) => Err(error),
         }
     })
 }
 
-/// Copies the known fields of a message. The schema's depth bounds the recursion.
-fn write_known(out: &mut Vec<u8>, message: &[u8], schema: &Schema) -> Result<(), WireError> {
+/// Copies the known fields of a message, with at most so many more messages in it.
+fn write_known(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    schema: &Schema,
+    depth: usize,
+) -> Result<(), WireError> {
+    let depth = depth.checked_sub(1).ok_or(WireError::Depth)?;
     for field in Fields::of(message) {
         let field = field?;
         let Some((_, kind)) = schema.0.iter().find(|(number, _)| *number == field.number) else {
@@ -53,7 +63,7 @@ fn write_known(out: &mut Vec<u8>, message: &[u8], schema: &Schema) -> Result<(),
             (Value::Bytes(content), Kind::Bytes) => write_bytes(out, tag, content),
             (Value::Bytes(content), Kind::Message(inner)) => {
                 let mut known = Vec::with_capacity(content.len());
-                write_known(&mut known, content, inner)?;
+                write_known(&mut known, content, inner, depth)?;
                 write_bytes(out, tag, &known);
             }
             _ => {}

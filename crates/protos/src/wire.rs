@@ -26,6 +26,9 @@ pub enum WireError {
     /// A group ends that did not begin, or the other way round.
     #[error("a group is not balanced")]
     Group,
+    /// Messages stand too deep in each other.
+    #[error("messages are nested too deeply")]
+    Depth,
     /// A text field is not UTF-8.
     #[error("a text is not UTF-8")]
     Utf8,

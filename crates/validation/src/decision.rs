@@ -4,9 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use selvedge_channel::{ChannelConfig, config_update};
-use selvedge_protos::Message;
-use selvedge_protos::common::ConfigEnvelope;
+use selvedge_channel::{ChannelConfig, config_update, decode_config_envelope};
 use selvedge_protos::kvrwset::KvWrite;
 use selvedge_protos::protos::TxValidationCode;
 
@@ -209,7 +207,7 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
         }
         let unusable = |error: &dyn ToString| Reason::Configuration(error.to_string());
         let envelope =
-            ConfigEnvelope::decode(envelope.clone()).map_err(|error| unusable(&error))?;
+            decode_config_envelope(envelope.clone()).map_err(|error| unusable(&error))?;
         config_update::check(self.config, &envelope).map_err(|error| unusable(&error))?;
         let config = envelope.config.unwrap_or_default();
         let next = ChannelConfig::from_config(self.config.channel_id(), config)

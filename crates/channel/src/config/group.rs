@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use selvedge_protos::Message;
 use selvedge_protos::common::ConfigGroup;
 
 use super::ConfigError;
 use super::names::check_config_id;
+use crate::schemas::{Described, decode};
 
 /// How deep the tree may be. Fabric's deepest path is `/Channel/Consortiums/name/organisation`.
 const MAX_DEPTH: usize = 16;
@@ -52,11 +52,11 @@ impl<'a> Group<'a> {
     }
 
     /// Decodes a value; one that is absent counts as an empty message, as in Fabric.
-    pub fn value<M: Message + Default>(&self, name: &str) -> Result<M, ConfigError> {
+    pub fn value<M: Described>(&self, name: &str) -> Result<M, ConfigError> {
         match self.group.values.get(name) {
             None => Ok(M::default()),
             Some(value) => {
-                M::decode(value.value.clone()).map_err(ConfigError::malformed(self.path_of(name)))
+                decode(value.value.clone()).map_err(ConfigError::malformed(self.path_of(name)))
             }
         }
     }

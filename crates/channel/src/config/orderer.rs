@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use selvedge_protos::Message;
 use selvedge_protos::common::{Consenter, Orderers};
 use selvedge_protos::etcdraft::ConfigMetadata;
 use selvedge_protos::orderer::consensus_type::State;
@@ -16,6 +15,7 @@ use super::capabilities::ChannelCapabilities;
 use super::group::Group;
 use super::organization::{MspCollector, OrdererOrg, orderer_org};
 use super::{CAPABILITIES, ConfigError, ORDERERS, duration};
+use crate::schemas::decode;
 
 /// The section `/Channel/Orderer`.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ impl OrdererConfig {
         if self.consensus_type() != "etcdraft" {
             return Ok(None);
         }
-        ConfigMetadata::decode(self.consensus_metadata().clone())
+        decode(self.consensus_metadata().clone())
             .map(Some)
             .map_err(ConfigError::malformed(
                 "/Channel/Orderer/ConsensusType metadata",

@@ -24,10 +24,11 @@ use selvedge_protos::common::{
     Config, ConfigEnvelope, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType,
     SignatureHeader,
 };
-use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope};
-use selvedge_protos::{DecodeError, Message};
+use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope, SIGNATURE_HEADER};
+use selvedge_protos::{DecodeError, schema};
 
 use crate::config::ChannelConfig;
+use crate::schemas::decode;
 
 pub use compute::compute;
 use elements::{Element, Elements};
@@ -143,9 +144,9 @@ pub fn propose(current: &ChannelConfig, update: &Envelope) -> Result<ConfigEnvel
         let found = opened.channel_header.r#type;
         return Err(UpdateError::WrongType { found });
     }
-    let signed = ConfigUpdateEnvelope::decode(opened.data).map_err(malformed("signed update"))?;
+    let signed: ConfigUpdateEnvelope = decode(opened.data).map_err(malformed("signed update"))?;
     let update_bytes = signed.config_update.clone();
-    let proposal = ConfigUpdate::decode(update_bytes).map_err(malformed("config update"))?;
+    let proposal: ConfigUpdate = decode(update_bytes).map_err(malformed("config update"))?;
     if proposal.channel_id != current.channel_id() {
         return Err(UpdateError::WrongChannel {
             expected: current.channel_id().to_owned(),
@@ -270,8 +271,9 @@ fn check_mod_policy(mod_policy: &str) -> Result<(), UpdateError> {
 
 fn signatures(signed: &ConfigUpdateEnvelope) -> Result<Vec<SignedData>, UpdateError> {
     let of = |signature: &selvedge_protos::common::ConfigSignature| {
-        let header = SignatureHeader::decode(signature.signature_header.clone())
-            .map_err(malformed("signature header of a config signature"))?;
+        let header: SignatureHeader =
+            schema::decode(signature.signature_header.clone(), &SIGNATURE_HEADER)
+                .map_err(malformed("signature header of a config signature"))?;
         let (head, body) = (&signature.signature_header, &signed.config_update);
         let mut data = BytesMut::with_capacity(head.len() + body.len());
         data.put_slice(head);

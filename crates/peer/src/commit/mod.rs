@@ -25,14 +25,13 @@ pub mod verify;
 use std::sync::Arc;
 use std::time::Instant;
 
-use selvedge_channel::{ChannelConfig, ConfigError};
+use selvedge_channel::{ChannelConfig, ConfigError, decode_config_envelope};
 use selvedge_ledger::BlockStore;
 use selvedge_ledger::snapshot::ChannelSnapshots;
 use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
-use selvedge_protos::Message;
 use selvedge_protos::block::header_hash;
-use selvedge_protos::common::{Block, ConfigEnvelope};
+use selvedge_protos::common::Block;
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::mvcc;
 use selvedge_validation::{Options, PreparedBlock, TransactionKind, TxVerdict, Validator};
@@ -325,7 +324,7 @@ impl Committer {
             block: number,
             reason,
         };
-        let config = ConfigEnvelope::decode(envelope.clone())
+        let config = decode_config_envelope(envelope.clone())
             .ok()
             .and_then(|envelope| envelope.config)
             .ok_or_else(|| broken("its config transaction holds no configuration"))?;

@@ -1,11 +1,10 @@
 //! Where a ledger stands when it is opened: the configuration in force and the commit hash.
 
-use selvedge_channel::{ChannelConfig, last_config_number};
+use selvedge_channel::{ChannelConfig, decode_config_envelope, last_config_number};
 use selvedge_ledger::BlockStore;
 use selvedge_ledger::state::{Namespace, StateDatabase};
-use selvedge_protos::Message;
 use selvedge_protos::block::metadata;
-use selvedge_protos::common::{Block, BlockMetadataIndex, ConfigEnvelope};
+use selvedge_protos::common::{Block, BlockMetadataIndex};
 
 use super::{CommitError, read, unusable};
 
@@ -69,7 +68,7 @@ pub(crate) fn config_in_state(
 ) -> Result<ChannelConfig, CommitError> {
     let block = state.savepoint()?.unwrap_or(0);
     let found = state.get(Namespace::public(""), CONFIG_KEY)?;
-    let config = found.and_then(|found| ConfigEnvelope::decode(found.value).ok()?.config);
+    let config = found.and_then(|found| decode_config_envelope(found.value).ok()?.config);
     let config = config.ok_or_else(|| CommitError::Block {
         channel: channel.to_owned(),
         block,

@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use selvedge_channel::ChannelConfig;
+use selvedge_policy::PolicyError;
 use selvedge_protos::Message;
 use selvedge_protos::lifecycle::state_data::Type;
 use selvedge_protos::lifecycle::{
     ChaincodeEndorsementInfo, ChaincodeValidationInfo, StateData, StateMetadata,
 };
 use selvedge_protos::schema::{Schema, decode};
-use selvedge_protos::wire::{Fields, Value, WireError, check_message, text};
+use selvedge_protos::wire::{Fields, Value, WireError, text};
 
-use crate::policy::EndorsementPolicy;
+use crate::policy::{EndorsementPolicy, check_signature_policy};
 use crate::schemas::{ENDORSEMENT_INFO, STATE_DATA, STATE_METADATA, VALIDATION_INFO};
 use crate::source::{SourceError, StateReader};
 
@@ -277,10 +278,25 @@ impl Field {
     }
 }
 
+/// Why a `CollectionConfigPackage` does not parse.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectionsError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// The messages that a policy of a collection stands in: package, collection, static collection and
+/// `CollectionPolicyConfig` or `ApplicationPolicy`.
+const AROUND_POLICY: usize = 4;
+
 /// Reads names, lifetimes and endorsement policies of the collections in a `CollectionConfigPackage`; policies
 /// may be nested deeper than prost goes, so the layers around them are opened by hand. Of several
 /// collections of one name the first counts.
-pub(crate) fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collection>, WireError> {
+pub(crate) fn read_collections(
+    package: &[u8],
+) -> Result<BTreeMap<String, Collection>, CollectionsError> {
     let mut collections = BTreeMap::new();
     for config in parts(package, 1)? {
         let mut is_static = false;
@@ -295,13 +311,18 @@ pub(crate) fn read_collections(package: &[u8]) -> Result<BTreeMap<String, Collec
                     (1, Value::Bytes(bytes)) => name = text(bytes)?.to_owned(),
                     (2, Value::Bytes(bytes)) => {
                         for policy in parts(bytes, 1)? {
-                            check_message(policy)?;
+                            check_signature_policy(policy, AROUND_POLICY)?;
                             members.extend(organizations(policy));
                         }
                     }
                     (5, Value::Varint(blocks)) => block_to_live = blocks,
                     (8, Value::Bytes(bytes)) => {
-                        check_message(bytes)?;
+                        for policy in parts(bytes, 1)? {
+                            check_signature_policy(policy, AROUND_POLICY)?;
+                        }
+                        for path in parts(bytes, 2)? {
+                            text(path)?;
+                        }
                         policy.get_or_insert_with(Vec::new).extend_from_slice(bytes);
                     }
                     _ => {}

@@ -46,18 +46,9 @@ impl EndorsementPolicy {
     /// Fabric parses it and parses it again as part of an `ApplicationPolicy`, so that at the limit of
     /// nesting there is one level that the first lets pass and the second does not.
     pub fn from_validation_parameter(bytes: &[u8]) -> Result<Self, PolicyError> {
-        let parses = |result: &Result<_, PolicyError>| {
-            !matches!(
-                result,
-                Err(PolicyError::Decode { .. } | PolicyError::TooDeep { .. })
-            )
-        };
         let wrapped = SignaturePolicy::from_unversioned_bytes(bytes, 1);
         if !parses(&wrapped) {
-            let bare = SignaturePolicy::from_unversioned_bytes(bytes, 0);
-            if let (false, Err(error)) = (parses(&bare), bare) {
-                return Err(error);
-            }
+            check_signature_policy(bytes, 0)?;
         }
         Ok(Self::signature(wrapped))
     }
@@ -121,6 +112,23 @@ impl EndorsementPolicy {
         };
         verdict.map_err(|error| PolicyFailure(error.to_string()))
     }
+}
+
+/// Whether a `SignaturePolicyEnvelope` parses that stands within so many other messages, be it a policy
+/// that makes sense or not.
+pub(crate) fn check_signature_policy(bytes: &[u8], enclosing: usize) -> Result<(), PolicyError> {
+    let policy = SignaturePolicy::from_unversioned_bytes(bytes, enclosing);
+    if parses(&policy) {
+        return Ok(());
+    }
+    policy.map(drop)
+}
+
+fn parses(policy: &Result<SignaturePolicy, PolicyError>) -> bool {
+    !matches!(
+        policy,
+        Err(PolicyError::Decode { .. } | PolicyError::TooDeep { .. })
+    )
 }
 
 /// Why a policy is not satisfied.

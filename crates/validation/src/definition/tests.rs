@@ -86,6 +86,68 @@ fn a_collection_that_stands_twice_in_one_entry_is_merged() {
     assert!(collections["second"].policy.is_some());
 }
 
+/// A field of up to 16,383 bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let length = [(length & 0x7f) as u8 | 0x80, (length >> 7) as u8];
+    [&[number << 3 | 2][..], &length, content].concat()
+}
+
+/// Gates in each other, each of two messages, with a principal in the innermost.
+fn nested(gates: usize) -> Vec<u8> {
+    // Built from the end, as lengths stand in front.
+    let mut bytes = vec![0, 8];
+    for _ in 0..2 * gates {
+        let mut length = bytes.len();
+        let mut prefix = vec![0x12];
+        while length >= 0x80 {
+            prefix.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        prefix.push(length as u8);
+        bytes.extend(prefix.iter().rev());
+    }
+    bytes.reverse();
+    bytes
+}
+
+/// As with Go, one policy that does not parse is enough: no collection of the package can be read.
+#[test]
+fn policies_that_do_not_parse_spoil_the_package() {
+    let junk_rule = field(2, b"\x12\x01\xff");
+    let junk_principal = field(3, b"\x08");
+    let no_rule: Vec<u8> = Vec::new();
+    let package = |member: &[u8], own: &[u8]| {
+        let members = field(2, &field(1, member));
+        let own = field(8, &field(1, own));
+        let collection = [field(1, b"c"), members, own].concat();
+        field(1, &field(1, &collection))
+    };
+    assert!(read_collections(&package(&no_rule, &no_rule)).is_ok());
+    for junk in [junk_rule, junk_principal] {
+        assert!(read_collections(&package(&junk, &no_rule)).is_err());
+        assert!(read_collections(&package(&no_rule, &junk)).is_err());
+    }
+}
+
+#[test]
+fn policies_stand_at_the_same_depth_as_in_go() {
+    let check = |gates| {
+        let mut rule = nested(gates);
+        let mut length = rule.len();
+        let mut prefix = vec![0x12];
+        while length >= 0x80 {
+            prefix.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        prefix.push(length as u8);
+        prefix.append(&mut rule);
+        check_signature_policy(&prefix, AROUND_POLICY).is_ok()
+    };
+    assert!(check(4997));
+    assert!(!check(4998));
+}
+
 #[test]
 fn implicit_collections_are_told_by_their_names() {
     assert_eq!(

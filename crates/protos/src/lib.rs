@@ -20,6 +20,7 @@ pub mod block;
 pub mod envelope;
 pub mod identity;
 pub mod schema;
+pub mod transaction;
 pub mod wire;
 
 pub use generated::*;

@@ -4,26 +4,10 @@ use selvedge_protos::schema::Kind::{Bytes, Message, Varint};
 use selvedge_protos::schema::Schema;
 
 pub(crate) use selvedge_protos::envelope::{CHANNEL_HEADER, ENVELOPE, PAYLOAD, SIGNATURE_HEADER};
-
-pub(crate) const HEADER_EXTENSION: Schema = Schema(&[(2, Message(&CHAINCODE_ID))]);
-
-pub(crate) const TRANSACTION: Schema = Schema(&[(1, Message(&TRANSACTION_ACTION))]);
-const TRANSACTION_ACTION: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
-pub(crate) const CHAINCODE_ACTION_PAYLOAD: Schema =
-    Schema(&[(1, Bytes), (2, Message(&ENDORSED_ACTION))]);
-const ENDORSED_ACTION: Schema = Schema(&[(1, Bytes), (2, Message(&ENDORSEMENT))]);
-const ENDORSEMENT: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
-pub(crate) const PROPOSAL_RESPONSE_PAYLOAD: Schema = Schema(&[(1, Bytes), (2, Bytes)]);
-pub(crate) const CHAINCODE_ACTION: Schema = Schema(&[
-    (1, Bytes),
-    (2, Bytes),
-    (3, Message(&RESPONSE)),
-    (4, Message(&CHAINCODE_ID)),
-]);
-const RESPONSE: Schema = Schema(&[(1, Varint), (2, Bytes), (3, Bytes)]);
-const CHAINCODE_ID: Schema = Schema(&[(1, Bytes), (2, Bytes), (3, Bytes)]);
-pub(crate) const CHAINCODE_EVENT: Schema =
-    Schema(&[(1, Bytes), (2, Bytes), (3, Bytes), (4, Bytes)]);
+pub(crate) use selvedge_protos::transaction::{
+    CHAINCODE_ACTION, CHAINCODE_ACTION_PAYLOAD, CHAINCODE_EVENT, HEADER_EXTENSION,
+    PROPOSAL_RESPONSE_PAYLOAD, TRANSACTION,
+};
 
 pub(crate) const TX_READ_WRITE_SET: Schema =
     Schema(&[(1, Varint), (2, Message(&NS_READ_WRITE_SET))]);

@@ -1,14 +1,19 @@
 //! A block as event listeners see it who may know that transactions happened, not what they did.
 
-use selvedge_protos::Message;
 use selvedge_protos::common::{
     Block, BlockMetadataIndex, ChannelHeader, Envelope, HeaderType, Payload,
 };
+use selvedge_protos::envelope::{CHANNEL_HEADER, ENVELOPE, PAYLOAD};
 use selvedge_protos::protos::filtered_transaction::Data;
 use selvedge_protos::protos::{
     ChaincodeAction, ChaincodeActionPayload, ChaincodeEvent, FilteredBlock,
     FilteredChaincodeAction, FilteredTransaction, FilteredTransactionActions,
     ProposalResponsePayload, Transaction, TransactionAction, TxValidationCode,
+};
+use selvedge_protos::schema::decode;
+use selvedge_protos::transaction::{
+    CHAINCODE_ACTION, CHAINCODE_ACTION_PAYLOAD, CHAINCODE_EVENT, PROPOSAL_RESPONSE_PAYLOAD,
+    TRANSACTION,
 };
 use selvedge_protos::{DecodeError, block::metadata_slot};
 
@@ -22,20 +27,20 @@ pub fn filter(block: &Block) -> Result<FilteredBlock, DecodeError> {
     };
     let envelopes = block.data.iter().flat_map(|data| &data.data);
     for (index, bytes) in envelopes.enumerate() {
-        let Ok(envelope) = Envelope::decode(bytes.clone()) else {
+        let Ok(envelope) = decode::<Envelope>(bytes.clone(), &ENVELOPE) else {
             continue;
         };
-        let payload = Payload::decode(envelope.payload)?;
+        let payload: Payload = decode(envelope.payload, &PAYLOAD)?;
         let Some(header) = payload.header else {
             continue;
         };
-        let header = ChannelHeader::decode(header.channel_header)?;
+        let header: ChannelHeader = decode(header.channel_header, &CHANNEL_HEADER)?;
         let code = verdicts
             .get(index)
             .copied()
             .map_or(TxValidationCode::NotValidated as i32, i32::from);
         let data = if header.r#type == HeaderType::EndorserTransaction as i32 {
-            let transaction = Transaction::decode(payload.data)?;
+            let transaction: Transaction = decode(payload.data, &TRANSACTION)?;
             Some(Data::TransactionActions(actions(transaction.actions)?))
         } else {
             None
@@ -54,12 +59,14 @@ pub fn filter(block: &Block) -> Result<FilteredBlock, DecodeError> {
 fn actions(actions: Vec<TransactionAction>) -> Result<FilteredTransactionActions, DecodeError> {
     let mut chaincode_actions = Vec::new();
     for action in actions {
-        let Some(endorsed) = ChaincodeActionPayload::decode(action.payload)?.action else {
+        let payload: ChaincodeActionPayload = decode(action.payload, &CHAINCODE_ACTION_PAYLOAD)?;
+        let Some(endorsed) = payload.action else {
             continue;
         };
-        let response = ProposalResponsePayload::decode(endorsed.proposal_response_payload)?;
-        let action = ChaincodeAction::decode(response.extension)?;
-        let event = ChaincodeEvent::decode(action.events)?;
+        let response = endorsed.proposal_response_payload;
+        let response: ProposalResponsePayload = decode(response, &PROPOSAL_RESPONSE_PAYLOAD)?;
+        let action: ChaincodeAction = decode(response.extension, &CHAINCODE_ACTION)?;
+        let event: ChaincodeEvent = decode(action.events, &CHAINCODE_EVENT)?;
         if !event.chaincode_id.is_empty() {
             // The event's own payload stays out.
             let event = ChaincodeEvent {

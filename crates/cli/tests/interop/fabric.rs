@@ -1,4 +1,4 @@
-//! Fabric's released binaries, where `FABRIC_BIN` says.
+//! Fabric's released binaries, where `FABRIC_BIN` and `FABRIC_BIN_OLD` say.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -14,24 +14,32 @@ const PREFIXES: [&str; 4] = ["CORE_", "FABRIC_", "ORDERER_", "OSN_"];
 pub struct Fabric {
     folder: PathBuf,
     version: String,
+    older: Result<Box<Fabric>, String>,
 }
 
 impl Fabric {
-    /// What `FABRIC_BIN` names, or why the suite cannot run.
+    /// What `FABRIC_BIN` names, with what `FABRIC_BIN_OLD` names, or why the suite cannot run.
     pub fn from_environment() -> Result<Self, String> {
-        let folder = std::env::var_os("FABRIC_BIN")
+        let mut fabric = Self::named_by("FABRIC_BIN")?;
+        fabric.older = Self::named_by("FABRIC_BIN_OLD").map(Box::new);
+        Ok(fabric)
+    }
+
+    fn named_by(variable: &str) -> Result<Self, String> {
+        let folder = std::env::var_os(variable)
             .filter(|folder| !folder.is_empty())
-            .ok_or("FABRIC_BIN is not set")?;
+            .ok_or_else(|| format!("{variable} is not set"))?;
         let folder = PathBuf::from(folder);
         if let Some(missing) = TOOLS.iter().find(|tool| !folder.join(tool).is_file()) {
             return Err(format!(
-                "FABRIC_BIN is {}, which has no `{missing}`",
+                "{variable} is {}, which has no `{missing}`",
                 folder.display()
             ));
         }
         let mut fabric = Self {
             folder,
             version: String::new(),
+            older: Err(format!("{variable} names one version")),
         };
         let output = fabric.command("peer").arg("version").output();
         let output = output.map_err(|error| format!("`peer version` does not run: {error}"))?;
@@ -46,6 +54,14 @@ impl Fabric {
     /// Such as `3.1.5`.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Peers of an earlier release, or why there are none.
+    pub fn older(&self) -> Result<&Self, &str> {
+        match &self.older {
+            Ok(older) => Ok(older),
+            Err(reason) => Err(reason),
+        }
     }
 
     /// Whether channels may have the capability `V3_0`, and with it BFT ordering.

@@ -7,7 +7,6 @@ use selvedge_protos::common::{Config, ConfigValue};
 use super::client::application;
 use super::fabric::Fabric;
 use super::network::{At, Kind, Lead, Network, Plan};
-use super::process::eventually;
 
 /// Four peers, one of each kind in each organisation, find each other: within the organisations by
 /// bootstrap addresses; across them only once both have set an anchor peer, one a Go peer, one ours.
@@ -32,15 +31,7 @@ pub fn membership(fabric: &Fabric) {
     }
     network.await_all_blocks(&peers);
     for at in peers.into_iter().filter(|at| kinds[at.1] == Kind::Fabric) {
-        eventually("a Go peer's discovery service tells of all peers", || {
-            let found = network.discover(at)?;
-            let counts: Vec<_> = found.values().map(Vec::len).collect();
-            if counts == [2, 2] {
-                Ok(())
-            } else {
-                Err(format!("{counts:?}"))
-            }
-        });
+        network.await_discovery(at, &[2, 2]);
     }
 }
 

@@ -27,39 +27,18 @@ pub fn renewal(fabric: &Fabric) {
     network.await_known(ours, 1);
     network.order(5);
     network.await_all_blocks(&[go, ours]);
-    let organization = network.organization(ours);
-    let identity = |host: &str| {
-        organization
-            .node_identity(host)
-            .unwrap()
-            .serialized()
-            .clone()
-    };
-    let [old, new] = ["peer1", "peer1-renewed"].map(identity);
+    let renewed = network.issue(ours, None);
+    let [old, new] = ["peer1", &renewed].map(|name| identity(&network, ours, name));
     assert!(knows(&network, go, &old));
 
     let before = complaints(&network, go);
     network.kill_peer(ours);
-    network.start_peer_renewed(ours, Kind::Selvedge, Lead::Never);
-    let start = Instant::now();
-    eventually("the Go peer knows our new identity", || {
-        if knows(&network, go, &new) {
-            Ok(())
-        } else {
-            Err(start.elapsed())
-        }
-    });
-    let taken_over = start.elapsed();
+    network.start_peer_as(ours, Kind::Selvedge, Lead::Never, &renewed);
+    let taken_over = await_knowledge(&network, go, &new, true);
     assert!(taken_over <= ALIVE_EXPIRATION, "it took {taken_over:?}");
     network.order(5);
     network.await_all_blocks(&[go, ours]);
-    eventually("the Go peer has forgotten our old identity", || {
-        if knows(&network, go, &old) {
-            Err(start.elapsed())
-        } else {
-            Ok(())
-        }
-    });
+    await_knowledge(&network, go, &old, false);
     network.await_known(go, 1);
     network.await_known(ours, 1);
     let lines = complaints(&network, go) - before;
@@ -67,7 +46,8 @@ pub fn renewal(fabric: &Fabric) {
 
     let before = complaints(&network, ours);
     network.kill_peer(go);
-    network.start_peer_renewed(go, Kind::Fabric, Lead::Always);
+    let renewed = network.issue(go, None);
+    network.start_peer_as(go, Kind::Fabric, Lead::Always, &renewed);
     let start = Instant::now();
     network.order(5);
     // Only the renewed peer has them.
@@ -85,6 +65,98 @@ pub fn renewal(fabric: &Fabric) {
     });
     let lines = complaints(&network, ours) - before;
     assert!(lines <= LINES, "ours complains {lines} times");
+}
+
+/// How long certificates are valid that end soon: enough to start a peer and to see it at work.
+const SOON: Duration = Duration::from_secs(40);
+/// How long a peer without valid certificates goes on, two alive-expiries of [`Timers::Brisk`].
+const EXPIRED_FOR: Duration = Duration::from_secs(20);
+
+/// The certificates of our peer end while it runs, then those of a Go peer: the other one shuts it out, and
+/// neither fills its log. Started with what has ended it says so and stops; with new certificates it is back.
+pub fn expiry(fabric: &Fabric) {
+    let plan = Plan {
+        timers: Timers::Brisk,
+        ..Plan::new(&[2])
+    };
+    let mut network = Network::start(fabric, plan);
+    let (go, ours) = (At(1, 0), At(1, 1));
+    network.start_peer(go, Kind::Fabric, Lead::Always);
+    let short = network.issue(ours, Some(SOON));
+    network.start_peer_as(ours, Kind::Selvedge, Lead::Never, &short);
+    network.await_known(go, 1);
+    network.await_known(ours, 1);
+    network.order(5);
+    network.await_all_blocks(&[go, ours]);
+    let ended = identity(&network, ours, &short);
+    assert!(knows(&network, go, &ended));
+    await_knowledge(&network, go, &ended, false);
+    await_exclusion(&mut network, go, ours);
+
+    network.kill_peer(ours);
+    let log = network.start_in_vain(ours, Kind::Selvedge, &short);
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("expired"), "{last}");
+    let renewed = network.issue(ours, None);
+    let new = identity(&network, ours, &renewed);
+    network.start_peer_as(ours, Kind::Selvedge, Lead::Never, &renewed);
+    let taken_over = await_knowledge(&network, go, &new, true);
+    assert!(taken_over <= ALIVE_EXPIRATION, "it took {taken_over:?}");
+    network.await_all_blocks(&[go, ours]);
+
+    network.kill_peer(go);
+    let short = network.issue(go, Some(SOON));
+    network.start_peer_as(go, Kind::Fabric, Lead::Always, &short);
+    network.order(5);
+    network.await_all_blocks(&[go, ours]);
+    network.await_known(ours, 0);
+    await_exclusion(&mut network, go, ours);
+
+    network.kill_peer(go);
+    let renewed = network.issue(go, None);
+    network.start_peer_as(go, Kind::Fabric, Lead::Always, &renewed);
+    network.await_known(ours, 1);
+    network.await_known(go, 1);
+    network.order(5);
+    network.await_all_blocks(&[go, ours]);
+}
+
+/// Waits until two peers know nothing of each other, and looks that blocks of the first do not come to the
+/// second, which gets none elsewhere; and that neither complains more than a little.
+fn await_exclusion(network: &mut Network, leader: At, follower: At) {
+    network.await_known(leader, 0);
+    network.await_known(follower, 0);
+    let height = network.height();
+    let before = [leader, follower].map(|at| complaints(network, at));
+    network.order(5);
+    network.await_all_blocks(&[leader]);
+    throughout("shut out", EXPIRED_FOR, || {
+        network.height_of(follower).unwrap() == height
+    });
+    for (at, before) in [leader, follower].into_iter().zip(before) {
+        let lines = complaints(network, at) - before;
+        assert!(lines <= LINES, "{at:?} complains {lines} times");
+    }
+}
+
+/// One of the identities that a peer was given, as others see it.
+fn identity(network: &Network, at: At, name: &str) -> Bytes {
+    let signer = network.organization(at).node_identity(name);
+    signer.unwrap().serialized().clone()
+}
+
+/// Waits until a Go peer knows an identity, or no longer does, and tells how long that was.
+#[track_caller]
+fn await_knowledge(network: &Network, at: At, identity: &Bytes, known: bool) -> Duration {
+    let start = Instant::now();
+    eventually(&format!("{at:?} knows an identity: {known}"), || {
+        if knows(network, at, identity) == known {
+            Ok(())
+        } else {
+            Err(start.elapsed())
+        }
+    });
+    start.elapsed()
 }
 
 fn knows(network: &Network, at: At, identity: &Bytes) -> bool {

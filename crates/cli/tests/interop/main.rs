@@ -2,12 +2,14 @@
 //! network on loopback.
 //!
 //! Runs where `FABRIC_BIN` names a directory with Fabric's released binaries; every scenario is reported
-//! as ignored where it does not. One scenario runs at a time, since each is a network of several
+//! as ignored where it does not. Scenarios with two releases in one network also need `FABRIC_BIN_OLD`, a
+//! directory of an earlier one. One scenario runs at a time, since each is a network of several
 //! processes:
 //!
 //! ```text
 //! FABRIC_BIN=/opt/fabric/bin cargo test -p selvedge --test interop
 //! FABRIC_BIN=/opt/fabric/bin cargo test -p selvedge --test interop -- election
+//! FABRIC_BIN=/opt/fabric-3/bin FABRIC_BIN_OLD=/opt/fabric-2.5/bin cargo test -p selvedge --test interop -- releases
 //! FABRIC_BIN=/opt/fabric/bin cargo test --release -p selvedge --test interop -- --ignored --nocapture
 //! ```
 //!
@@ -40,6 +42,7 @@ mod observe;
 mod ordering;
 mod process;
 mod recovery;
+mod releases;
 mod spread;
 
 use std::io::Write as _;
@@ -49,19 +52,43 @@ use libtest_mimic::{Arguments, Trial};
 
 use fabric::Fabric;
 
-/// A scenario, its name, and whether Fabric must be of version 3.
+/// A scenario, its name, and what it needs.
 struct Scenario {
     name: &'static str,
     play: fn(&Fabric),
-    needs_v3: bool,
+    needs: Needs,
     measures: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Any release from v2.5 on.
+    OneRelease,
+    /// A release of version 3.
+    V3,
+    /// Two releases.
+    Older,
+}
+
+impl Needs {
+    /// Why a scenario cannot be played.
+    fn lacks(self, fabric: &Fabric) -> Option<String> {
+        match self {
+            Self::V3 if !fabric.has_v3() => Some(format!("with_fabric_{}", fabric.version())),
+            Self::Older => fabric.older().err().map(|reason| {
+                complain(&format!("networks of two releases: {reason}"));
+                "without_FABRIC_BIN_OLD".to_owned()
+            }),
+            _ => None,
+        }
+    }
 }
 
 const fn scenario(name: &'static str, play: fn(&Fabric)) -> Scenario {
     Scenario {
         name,
         play,
-        needs_v3: false,
+        needs: Needs::OneRelease,
         measures: false,
     }
 }
@@ -84,11 +111,19 @@ const SCENARIOS: &[Scenario] = &[
         election::hand_over,
     ),
     scenario("renewed_certificates_are_taken_over", identity::renewal),
+    scenario(
+        "peers_whose_certificates_end_are_shut_out_until_they_have_new_ones",
+        identity::expiry,
+    ),
     scenario("a_removed_organisation_is_shut_out", identity::removal),
     scenario("mutual_tls", ordering::mutual_tls),
     Scenario {
-        needs_v3: true,
+        needs: Needs::V3,
         ..scenario("bft_ordering_and_the_loss_of_a_node", ordering::bft)
+    },
+    Scenario {
+        needs: Needs::Older,
+        ..scenario("two_releases_and_ours_in_one_network", releases::mixed)
     },
     scenario("a_killed_peer_comes_back_with_what_it_had", recovery::kills),
     scenario("the_folder_of_a_go_peer_is_taken_over", recovery::take_over),
@@ -104,21 +139,24 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let fabric = Fabric::from_environment();
     if let Err(reason) = &fabric {
-        let _ = writeln!(
-            std::io::stderr(),
-            "\nSKIPPED: the interop suite needs Fabric's released binaries: {reason}. Set FABRIC_BIN to the \
-             directory that holds them.\n"
-        );
+        complain(&format!(
+            "the interop suite needs Fabric's released binaries: {reason}. Set FABRIC_BIN to the \
+             directory that holds them."
+        ));
     }
     let trials = SCENARIOS.iter().map(|scenario| trial(scenario, &fabric));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn complain(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {reason}\n");
 }
 
 fn trial(scenario: &Scenario, fabric: &Result<Fabric, String>) -> Trial {
     let Scenario {
         name,
         play,
-        needs_v3,
+        needs,
         measures,
     } = *scenario;
     let fabric = match fabric {
@@ -126,12 +164,12 @@ fn trial(scenario: &Scenario, fabric: &Result<Fabric, String>) -> Trial {
             let name = format!("SKIPPED_without_FABRIC_BIN::{name}");
             return Trial::test(name, || Ok(())).with_ignored_flag(true);
         }
-        Ok(fabric) if needs_v3 && !fabric.has_v3() => {
-            let name = format!("SKIPPED_with_fabric_{}::{name}", fabric.version());
-            return Trial::test(name, || Ok(())).with_ignored_flag(true);
-        }
         Ok(fabric) => fabric.clone(),
     };
+    if let Some(lack) = needs.lacks(&fabric) {
+        let name = format!("SKIPPED_{lack}::{name}");
+        return Trial::test(name, || Ok(())).with_ignored_flag(true);
+    }
     let name = format!("fabric_{}::{name}", fabric.version());
     Trial::test(name, move || {
         play(&fabric);

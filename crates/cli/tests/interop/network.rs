@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use selvedge_channel::config_from_block;
 use selvedge_devnet::material::{Organization, Specification};
@@ -22,8 +23,6 @@ use super::process::{Process, eventually, free_ports};
 pub const CHANNEL: &str = "interop";
 /// The program under test.
 const SELVEDGE: &str = env!("CARGO_BIN_EXE_selvedge");
-/// A node's second identity, of the same CAs.
-const RENEWED: &str = "-renewed";
 
 /// What a network is made of.
 #[derive(Debug, Clone)]
@@ -33,6 +32,8 @@ pub struct Plan {
     pub consensus: Consensus,
     pub mutual_tls: bool,
     pub timers: Timers,
+    /// Whether peers of an earlier release take part: the channel asks for no capability of version 3.
+    pub two_releases: bool,
 }
 
 impl Plan {
@@ -43,6 +44,7 @@ impl Plan {
             consensus: Consensus::Raft,
             mutual_tls: false,
             timers: Timers::Fabric,
+            two_releases: false,
         }
     }
 }
@@ -68,6 +70,8 @@ pub enum Timers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Fabric,
+    /// Fabric's, of the earlier release.
+    OlderFabric,
     Selvedge,
 }
 
@@ -157,10 +161,7 @@ impl Network {
         let organizations: Vec<_> = (1..)
             .zip(&plan.peers)
             .map(|(number, peers)| {
-                let mut specification = Specification::peers(number, *peers);
-                let renewed = |host: &String| format!("{host}{RENEWED}");
-                let renewed: Vec<_> = specification.hosts.iter().map(renewed).collect();
-                specification.hosts.extend(renewed);
+                let specification = Specification::peers(number, *peers);
                 Organization::write(&crypto, specification).unwrap()
             })
             .collect();
@@ -222,7 +223,7 @@ impl Network {
             .collect();
         let text = configtx_yaml(
             &self.plan,
-            self.fabric.has_v3(),
+            self.fabric.has_v3() && !self.plan.two_releases,
             &self.ordering,
             &orderers,
             &self.organizations,
@@ -326,17 +327,42 @@ impl Network {
         self.start_peer_as(at, kind, lead, &at.host());
     }
 
-    /// As [`Self::start_peer`], with a new key and certificates of the same CAs.
-    pub fn start_peer_renewed(&mut self, at: At, kind: Kind, lead: Lead) {
-        self.start_peer_as(at, kind, lead, &format!("{}{RENEWED}", at.host()));
+    /// A new key and certificates of the same CAs for a peer: its identity, as
+    /// [`Self::start_peer_as`] takes it. The certificates end `valid_for` from now, or with the CAs.
+    pub fn issue(&self, at: At, valid_for: Option<Duration>) -> String {
+        let organization = self.organization(at);
+        let mut names = (1..).map(|number| format!("{}-{number}", at.host()));
+        let is_new = |name: &String| !organization.node_msp(name).exists();
+        let name = names.find(is_new).unwrap();
+        organization.add_node(&name, valid_for).unwrap();
+        name
     }
 
-    fn start_peer_as(&mut self, at: At, kind: Kind, lead: Lead, identity: &str) {
+    /// As [`Self::start_peer`], by another identity.
+    pub fn start_peer_as(&mut self, at: At, kind: Kind, lead: Lead, identity: &str) {
+        let mut process = self.spawn_peer(at, kind, lead, identity);
+        let address = self.address(at);
+        eventually(&format!("{at:?} runs"), || {
+            process.check();
+            TcpStream::connect(&address)
+        });
+        self.peers.insert(at, process);
+        self.join(at);
+    }
+
+    /// Starts a peer that must end by itself; what it and those before it have printed.
+    pub fn start_in_vain(&self, at: At, kind: Kind, identity: &str) -> String {
+        let mut process = self.spawn_peer(at, kind, Lead::Never, identity);
+        eventually(&format!("{at:?} ends"), || process.has_failed());
+        process.log()
+    }
+
+    fn spawn_peer(&self, at: At, kind: Kind, lead: Lead, identity: &str) -> Process {
         self.write_core_yaml(at, lead, identity);
-        let ports = self.peer_ports[&at];
         let folder = self.peer_folder(at);
         let mut command = match kind {
             Kind::Fabric => self.fabric.command("peer"),
+            Kind::OlderFabric => self.fabric.older().unwrap().command("peer"),
             Kind::Selvedge => clean(SELVEDGE),
         };
         command
@@ -346,13 +372,7 @@ impl Network {
         if let Some(specification) = std::env::var_os("INTEROP_LOGGING_SPEC") {
             command.env("FABRIC_LOGGING_SPEC", specification);
         }
-        let mut process = Process::start(&mut command, folder.join("log"));
-        eventually(&format!("{at:?} runs"), || {
-            process.check();
-            TcpStream::connect(ports.address())
-        });
-        self.peers.insert(at, process);
-        self.join(at);
+        Process::start(&mut command, folder.join("log"))
     }
 
     fn write_core_yaml(&self, at: At, lead: Lead, identity: &str) {

@@ -80,6 +80,20 @@ impl Network {
         });
     }
 
+    /// Waits until a Go peer's discovery service tells of so many peers of each organisation.
+    #[track_caller]
+    pub fn await_discovery(&self, at: At, expected: &[usize]) {
+        eventually(&format!("{at:?} tells of all peers"), || {
+            let found = self.discover(at)?;
+            let counts: Vec<_> = found.values().map(Vec::len).collect();
+            if counts == expected {
+                Ok(())
+            } else {
+                Err(format!("{counts:?}"))
+            }
+        });
+    }
+
     /// Waits until a peer leads by election, or does not.
     #[track_caller]
     pub fn await_leading(&self, at: At, leads: bool) {

@@ -51,6 +51,15 @@ impl Process {
         }
     }
 
+    /// Whether it has ended by itself, with a failure.
+    pub fn has_failed(&mut self) -> Result<(), &'static str> {
+        match self.child.try_wait().unwrap() {
+            None => Err("it runs"),
+            Some(status) if status.success() => Err("it has ended without a failure"),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// What it has printed, and what earlier processes have with the same log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()

@@ -57,6 +57,22 @@ impl Authority {
         })
     }
 
+    /// The authority whose certificate and key, both PEM, were written earlier.
+    pub(super) fn from_pem(
+        common_name: &str,
+        certificate: String,
+        key: String,
+    ) -> Result<Self, DevnetError> {
+        let failed = certificate_error(common_name);
+        let pair = LowSKey(KeyPair::from_pem(&key).map_err(&failed)?);
+        let issuer = Issuer::from_ca_cert_pem(&certificate, pair).map_err(&failed)?;
+        Ok(Self {
+            certificate,
+            key,
+            issuer,
+        })
+    }
+
     /// The authority's own certificate, PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
@@ -72,10 +88,11 @@ impl Authority {
         &self,
         common_name: &str,
         role: &str,
+        valid_for: Option<Duration>,
     ) -> Result<Issued, DevnetError> {
         let mut params = parameters(common_name, None, Some(role));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        self.issue(common_name, params)
+        self.issue(common_name, params, valid_for)
     }
 
     /// A certificate for either end of TLS; `hosts` are the DNS names of a node, which also get the
@@ -84,6 +101,7 @@ impl Authority {
         &self,
         common_name: &str,
         hosts: &[&str],
+        valid_for: Option<Duration>,
     ) -> Result<Issued, DevnetError> {
         let mut params = parameters(common_name, None, None);
         params.key_usages = vec![
@@ -103,10 +121,19 @@ impl Authority {
             let loopback = loopback.map(SanType::IpAddress);
             params.subject_alt_names.extend(loopback);
         }
-        self.issue(common_name, params)
+        self.issue(common_name, params, valid_for)
     }
 
-    fn issue(&self, common_name: &str, params: CertificateParams) -> Result<Issued, DevnetError> {
+    /// `valid_for` counts from now; without it a certificate ends with its authority.
+    fn issue(
+        &self,
+        common_name: &str,
+        mut params: CertificateParams,
+        valid_for: Option<Duration>,
+    ) -> Result<Issued, DevnetError> {
+        if let Some(valid_for) = valid_for {
+            params.not_after = OffsetDateTime::now_utc() + valid_for;
+        }
         let failed = certificate_error(common_name);
         let key = KeyPair::generate().map_err(&failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(&failed)?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use selvedge_msp::{MspError, SigningIdentity, load_signing_identity};
 
@@ -105,17 +106,13 @@ impl Organization {
             ca: Authority::new(&format!("ca.{domain}"), domain)?,
             tls_ca: Authority::new(&format!("tlsca.{domain}"), domain)?,
             domain,
+            valid_for: None,
         };
         writer.authority(&this.folder.join("ca"), "ca", &writer.ca)?;
         writer.authority(&this.folder.join("tlsca"), "tlsca", &writer.tls_ca)?;
         writer.verifying_msp(&this.msp())?;
-        let role = match this.specification.kind {
-            Kind::Orderer => "orderer",
-            Kind::Peer => "peer",
-        };
         for host in &this.specification.hosts {
-            let name = this.node_name(host);
-            writer.member(&this.node_folder(host), &name, role, &[&name, host])?;
+            this.write_node(&writer, host)?;
         }
         let users =
             (1..=this.specification.users).map(|number| (format!("User{number}"), "client"));
@@ -124,6 +121,38 @@ impl Organization {
             writer.member(&this.user_folder(&user), &name, role, &[])?;
         }
         Ok(this)
+    }
+
+    /// Makes keys and certificates of one more node, by the authorities that were written earlier. The
+    /// certificates end `valid_for` from now, or with the authorities.
+    pub fn add_node(&self, host: &str, valid_for: Option<Duration>) -> Result<(), DevnetError> {
+        let writer = Writer {
+            ca: self.authority("ca")?,
+            tls_ca: self.authority("tlsca")?,
+            domain: &self.specification.domain,
+            valid_for,
+        };
+        self.write_node(&writer, host)
+    }
+
+    fn write_node(&self, writer: &Writer<'_>, host: &str) -> Result<(), DevnetError> {
+        let role = match self.specification.kind {
+            Kind::Orderer => "orderer",
+            Kind::Peer => "peer",
+        };
+        let name = self.node_name(host);
+        writer.member(&self.node_folder(host), &name, role, &[&name, host])
+    }
+
+    /// `ca` or `tlsca`.
+    fn authority(&self, kind: &str) -> Result<Authority, DevnetError> {
+        let name = format!("{kind}.{}", self.specification.domain);
+        let read = |file: &str| {
+            let path = self.folder.join(kind).join(file);
+            fs::read_to_string(&path).map_err(file_error("cannot read", &path))
+        };
+        let certificate = read(&format!("{name}-cert.pem"))?;
+        Authority::from_pem(&name, certificate, read("priv_sk")?)
     }
 
     /// What it was made from.
@@ -199,6 +228,7 @@ struct Writer<'a> {
     ca: Authority,
     tls_ca: Authority,
     domain: &'a str,
+    valid_for: Option<Duration>,
 }
 
 impl Writer<'_> {
@@ -227,14 +257,14 @@ impl Writer<'_> {
     ) -> Result<(), DevnetError> {
         let msp = folder.join("msp");
         self.verifying_msp(&msp)?;
-        let Issued { certificate, key } = self.ca.issue_identity(name, role)?;
+        let Issued { certificate, key } = self.ca.issue_identity(name, role, self.valid_for)?;
         let file = format!("{name}-cert.pem");
         write_file(&msp.join("signcerts").join(file), &certificate)?;
         write_secret(&msp.join("keystore").join("priv_sk"), &key)?;
 
         let end = if hosts.is_empty() { "client" } else { "server" };
         let tls = TlsFolder::of(&folder.join("tls"), end);
-        let Issued { certificate, key } = self.tls_ca.issue_tls(name, hosts)?;
+        let Issued { certificate, key } = self.tls_ca.issue_tls(name, hosts, self.valid_for)?;
         write_file(&tls.authority, self.tls_ca.certificate())?;
         write_file(&tls.certificate, &certificate)?;
         write_secret(&tls.key, &key)

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use selvedge_msp::{Msp, load_signing_identity};
 use selvedge_protos::Message;
@@ -172,4 +173,23 @@ fn existing_material_is_not_overwritten() {
     let after = fs::read(first.msp().join("cacerts/ca.org1.example.com-cert.pem")).unwrap();
     assert_eq!(before, after);
     assert_eq!(Organization::at(folder.path(), specification), first);
+}
+
+#[test]
+fn a_node_is_added_with_certificates_that_end_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = Organization::write(folder.path(), Specification::peers(1, 1)).unwrap();
+    let hour = Duration::from_secs(3600);
+    peers.add_node("late", Some(hour)).unwrap();
+    let signer = peers.node_identity("late").unwrap();
+    let msp = Msp::from_directory(peers.msp(), "Org1MSP").unwrap();
+    let identity = msp.deserialize(signer.serialized()).unwrap();
+    msp.validate(&identity).unwrap();
+    let end = identity.expires_at();
+    let left = end.duration_since(SystemTime::now()).unwrap();
+    assert!(left <= hour && left > hour / 2, "{left:?}");
+    let tls = peers.node_tls("late");
+    let read = |path| fs::read(path).unwrap();
+    TlsIdentity::from_pem(&read(tls.certificate), &read(tls.key)).unwrap();
+    assert!(peers.add_node("late", None).is_err());
 }

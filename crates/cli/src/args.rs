@@ -23,7 +23,7 @@ pub struct CommandLine {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Operate a peer node: start.
+    /// Operate a peer node: start|rollback|reset|rebuild-dbs.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Operate a channel: fetch|getinfo|join|joinbysnapshot|joinbysnapshotstatus|list.
@@ -36,7 +36,7 @@ pub enum Command {
     /// Whole networks for development, in one process.
     #[command(subcommand)]
     Devnet(DevnetCommand),
-    /// Work on ledgers without a node: replay|verify|rebuild|dump-state.
+    /// Work on ledgers without a node: replay|verify|repair|rebuild|dump-state.
     #[command(subcommand)]
     Ledger(LedgerCommand),
     /// Runs the gossip of thousands of peers on virtual time. One seed gives one result.
@@ -51,6 +51,9 @@ pub enum LedgerCommand {
     /// Checks ledgers against themselves: blocks, verdicts and commit hashes, index, state. Changes
     /// nothing; exit status 1 if something is wrong.
     Verify(OfflineArgs),
+    /// Gives up the first damaged block of a chain and all after it, which the peer fetches from others
+    /// again when it is started.
+    Repair(RepairArgs),
     /// Makes all databases anew from the block files. A chain that was stored without verdicts is
     /// validated anew.
     Rebuild(OfflineArgs),
@@ -66,6 +69,17 @@ pub struct OfflineArgs {
     /// The channel; all that there are if not given.
     #[arg(long, visible_alias = "channelID")]
     pub channel: Option<String>,
+}
+
+/// `ledger repair`.
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    /// Of what.
+    #[command(flatten)]
+    pub ledger: OfflineArgs,
+    /// Do not ask before blocks are removed.
+    #[arg(short = 'y', long)]
+    pub yes: bool,
 }
 
 /// `ledger dump-state`.
@@ -106,6 +120,27 @@ pub enum NodeCommand {
         #[arg(long = "peer-chaincodedev", action = ArgAction::Set, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_parser = flag, hide_default_value = true)]
         chaincode_dev: bool,
     },
+    /// Rolls back a channel to a specified block number. The peer must be offline. When it starts, it gets
+    /// the blocks that were removed from an ordering node or other peers.
+    Rollback {
+        /// Channel to rollback.
+        #[arg(
+            short = 'c',
+            long = "channelID",
+            default_value = "",
+            hide_default_value = true
+        )]
+        channel_id: String,
+        /// Block number to which the channel needs to be rolled back to.
+        #[arg(short = 'b', long = "blockNumber", default_value_t = 0)]
+        block_number: u64,
+    },
+    /// Resets all channels to the genesis block. The peer must be offline. When it starts, it gets the
+    /// other blocks from an ordering node or other peers.
+    Reset,
+    /// Drops the databases of all channels, which are made anew when the peer starts. The peer must be
+    /// offline.
+    RebuildDbs,
 }
 
 /// `channel`.

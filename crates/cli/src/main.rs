@@ -92,6 +92,12 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
         Command::Channel(arguments) => channel::run(*arguments),
         Command::Snapshot(command) => snapshot::run(command),
         Command::Node(NodeCommand::Start { chaincode_dev }) => node::start(chaincode_dev),
+        Command::Node(NodeCommand::Rollback {
+            channel_id,
+            block_number,
+        }) => ledger::rollback(&channel_id, block_number),
+        Command::Node(NodeCommand::Reset) => ledger::reset(),
+        Command::Node(NodeCommand::RebuildDbs) => ledger::rebuild_dbs(),
         Command::Ledger(command) => ledger::run(&command),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Devnet(DevnetCommand::Up(arguments)) => devnet::up(arguments),

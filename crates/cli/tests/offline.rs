@@ -264,6 +264,107 @@ fn a_damaged_block_is_named_and_nothing_after_it_is_trusted() {
         "{}",
         err(&rebuilt)
     );
+    let place = folder.path().display();
+    let command = format!("`selvedge ledger repair {place} --channel {BFT}`");
+    assert!(err(&rebuilt).contains(&command), "{}", err(&rebuilt));
+
+    // Nobody is there to be asked.
+    let length = fs::metadata(&file).unwrap().len();
+    let unasked = run("repair", folder.path(), &[]);
+    assert!(!unasked.status.success());
+    assert!(err(&unasked).contains("--yes"), "{}", err(&unasked));
+    assert_eq!(fs::metadata(&file).unwrap().len(), length);
+
+    let repaired = run("repair", folder.path(), &["--channel", BFT, "--yes"]);
+    assert!(repaired.status.success(), "{}", err(&repaired));
+    assert!(
+        err(&repaired).contains(&format!("{BFT}: 10 blocks are kept, ")),
+        "{}",
+        err(&repaired)
+    );
+    assert!(run("rebuild", folder.path(), &[]).status.success());
+    assert_sound(folder.path());
+    let again = run("repair", folder.path(), &[]);
+    assert_eq!(err(&again), format!("{BFT}: the block files are sound\n"));
+}
+
+/// Runs a verb of `node` with a core.yaml that names a data directory.
+fn run_node(folder: &Path, words: &[&str]) -> Output {
+    let configuration = tempfile::tempdir().unwrap();
+    let yaml = format!("peer:\n  fileSystemPath: {}\n", folder.display());
+    fs::write(configuration.path().join("core.yaml"), yaml).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_selvedge"))
+        .arg("node")
+        .args(words)
+        .env("FABRIC_CFG_PATH", configuration.path())
+        .output()
+        .unwrap()
+}
+
+fn height(folder: &Path) -> u64 {
+    let ledgers = LedgerManager::open(folder, Options::default()).unwrap();
+    ledgers.open_channel(BFT).unwrap().height()
+}
+
+#[test]
+fn a_channel_is_rolled_back_and_reset_as_with_fabrics_command() {
+    let folder = ledger("bft");
+    let rolled = |words: &[&str]| run_node(folder.path(), &[&["rollback"], words].concat());
+    assert_eq!(err(&rolled(&[])), "Error: Must supply channel ID\n");
+    for (words, reason) in [
+        (
+            ["-c", "other", "-b", "3"],
+            "channel other: ledger does not exist",
+        ),
+        (
+            ["-c", BFT, "-b", "18"],
+            "target block number [18] should be less than the biggest block number [18]",
+        ),
+    ] {
+        let refused = rolled(&words);
+        assert!(!refused.status.success());
+        assert!(err(&refused).contains(reason), "{}", err(&refused));
+    }
+    assert_sound(folder.path());
+
+    let done = rolled(&["--channelID", BFT, "--blockNumber", "12"]);
+    assert!(done.status.success(), "{}", err(&done));
+    let said =
+        format!("The channel [{BFT}] has been successfully rolled back to the block number [12]\n");
+    assert_eq!(err(&done), said);
+    assert!(!database(folder.path(), BFT, "state").exists());
+    assert_eq!(height(folder.path()), 13);
+    assert!(run("rebuild", folder.path(), &[]).status.success());
+    assert_sound(folder.path());
+
+    let dropped = run_node(folder.path(), &["rebuild-dbs"]);
+    assert!(dropped.status.success(), "{}", err(&dropped));
+    assert!(!database(folder.path(), BFT, "index").exists());
+    assert_eq!(height(folder.path()), 13);
+
+    for _ in 0..2 {
+        let reset = run_node(folder.path(), &["reset"]);
+        assert!(reset.status.success(), "{}", err(&reset));
+        assert_eq!(height(folder.path()), 1);
+    }
+}
+
+#[test]
+fn a_chain_without_its_first_block_cannot_be_repaired() {
+    let folder = ledger("bft");
+    let file = block_file(folder.path(), BFT);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let output = run("repair", folder.path(), &["--yes"]);
+    assert!(!output.status.success());
+    assert!(
+        err(&output).contains("block 0 itself is damaged")
+            && err(&output).contains("join the channel again"),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
 #[test]
@@ -404,9 +505,8 @@ fn the_block_files_of_a_go_peer_are_rebuilt() {
     assert_sound(folder.path());
 }
 
-/// Blocks as an ordering node delivers them have no verdicts.
-#[test]
-fn a_chain_without_verdicts_is_validated_anew() {
+/// A chain of blocks as an ordering node delivers them, which have no verdicts.
+fn unvalidated() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     {
         let ledgers = LedgerManager::open(folder.path(), Options::default()).unwrap();
@@ -418,6 +518,54 @@ fn a_chain_without_verdicts_is_validated_anew() {
         let store = ledgers.create_channel(BFT, &blocks[0]).unwrap();
         store.append_batch(&blocks[1..]).unwrap();
     }
+    folder
+}
+
+#[test]
+fn a_chain_is_validated_anew_by_the_verdicts_that_were_stated() {
+    let folder = unvalidated();
+    let configuration = tempfile::tempdir().unwrap();
+    let rebuild = |code: &str| {
+        let yaml = format!(
+            "ledger: {{statedVerdicts: [{{channel: {BFT}, block: 7, transaction: 0, code: {code}}}]}}"
+        );
+        fs::write(configuration.path().join("core.yaml"), yaml).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge"));
+        let command = command.args(["ledger", "rebuild"]).arg(folder.path());
+        command
+            .env("FABRIC_CFG_PATH", configuration.path())
+            .output()
+            .unwrap()
+    };
+    let refused = rebuild("GOOD");
+    assert!(!refused.status.success());
+    assert!(
+        err(&refused).contains("ledger.statedVerdicts"),
+        "{}",
+        err(&refused)
+    );
+    let output = rebuild("BAD_PAYLOAD");
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(
+        err(&output).contains("1 verdicts are stated by ledger.statedVerdicts"),
+        "{}",
+        err(&output)
+    );
+    assert_sound(folder.path());
+    let ledgers = LedgerManager::open(folder.path(), Options::default()).unwrap();
+    let block = ledgers
+        .open_channel(BFT)
+        .unwrap()
+        .block(7)
+        .unwrap()
+        .unwrap();
+    let codes = &block.metadata.unwrap().metadata[2];
+    assert_eq!(codes[0], 2, "BAD_PAYLOAD");
+}
+
+#[test]
+fn a_chain_without_verdicts_is_validated_anew() {
+    let folder = unvalidated();
     let found = faults(folder.path());
     assert!(
         found.contains("verdicts: channel bftvectors: block 0 has 0 verdicts for 1 transactions"),
@@ -442,7 +590,7 @@ fn a_chain_without_verdicts_is_validated_anew() {
 fn what_a_peer_holds_is_left_alone() {
     let folder = ledger("bft");
     let held = LedgerManager::open(folder.path(), Options::default()).unwrap();
-    for verb in ["verify", "rebuild", "dump-state"] {
+    for verb in ["verify", "repair", "rebuild", "dump-state"] {
         let output = run(verb, folder.path(), &[]);
         assert!(!output.status.success());
         assert!(

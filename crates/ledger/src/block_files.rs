@@ -50,6 +50,19 @@ impl BlockFiles {
 
     /// The number of the last file, `None` if there is no file. An error if one lacks before it.
     pub(crate) fn last(&self) -> Result<Option<u32>, LedgerError> {
+        let numbers = self.numbers()?;
+        for (number, expected) in numbers.iter().zip(0..) {
+            if *number != expected {
+                return Err(LedgerError::MissingFile {
+                    path: self.path(expected),
+                });
+            }
+        }
+        Ok(numbers.last().copied())
+    }
+
+    /// The numbers of the files that there are, in ascending order.
+    pub(crate) fn numbers(&self) -> Result<Vec<u32>, LedgerError> {
         let listed = || LedgerError::io("list the block files in", &self.folder);
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(listed())? {
@@ -64,14 +77,7 @@ impl BlockFiles {
             }
         }
         numbers.sort_unstable();
-        for (number, expected) in numbers.iter().zip(0..) {
-            if *number != expected {
-                return Err(LedgerError::MissingFile {
-                    path: self.path(expected),
-                });
-            }
-        }
-        Ok(numbers.last().copied())
+        Ok(numbers)
     }
 
     /// The length of a file in bytes; 0 if it is not there.

@@ -21,9 +21,8 @@ pub enum LedgerError {
     },
     /// A stored block is not what was written.
     #[error(
-        "block {block} at offset {offset} of {} is corrupt: {reason}; nothing after it is trusted: \
-         restore the file from a backup, or remove the channel's folder and join the channel again",
-        path.display()
+        "block {block} at offset {offset} of {} is corrupt: {reason}; nothing after it is trusted: {}",
+        path.display(), remedy(path)
     )]
     Corrupt {
         /// The block file.
@@ -36,9 +35,50 @@ pub enum LedgerError {
         reason: String,
     },
     /// A block file lacks between others.
-    #[error("block file {} is missing, but later ones are there: restore it from a backup", path.display())]
+    #[error(
+        "block file {} is missing, but later ones are there; nothing after it is trusted: {}",
+        path.display(), remedy(path)
+    )]
     MissingFile {
         /// The file that should be there.
+        path: PathBuf,
+    },
+    /// A chain that ends before the place where it is to be cut. The words are Fabric's.
+    #[error(
+        "channel {channel}: target block number [{last}] should be less than the biggest block number [{newest}]"
+    )]
+    NothingToCut {
+        /// The channel.
+        channel: String,
+        /// The last block that is to be kept.
+        last: u64,
+        /// The last block that there is.
+        newest: u64,
+    },
+    /// A chain of which nothing would be left.
+    #[error(
+        "channel {channel}: block 0 itself is damaged, so no block can be kept: move {} away and join the \
+         channel again",
+        path.display()
+    )]
+    GenesisNotCut {
+        /// The channel.
+        channel: String,
+        /// The folder of the block files.
+        path: PathBuf,
+    },
+    /// A chain whose databases hold what its blocks do not.
+    #[error(
+        "channel {channel} was joined by a snapshot and begins with block {first}, so its state cannot be taken \
+         back to an earlier block: move {} away and join the channel again by a snapshot",
+        path.display()
+    )]
+    SnapshotNotCut {
+        /// The channel.
+        channel: String,
+        /// The first block that it has.
+        first: u64,
+        /// The folder of the block files.
         path: PathBuf,
     },
     /// A block without header or data.
@@ -225,6 +265,59 @@ impl LedgerError {
             action,
             path,
             source,
+        }
+    }
+}
+
+/// What to do about a block file. Where it lies says which data directory and channel it is of.
+fn remedy(block_file: &Path) -> String {
+    let mut folders = block_file.ancestors().skip(1);
+    let channel = folders.next().and_then(Path::file_name);
+    let is_fabrics = ["chains", "chains", "ledgersData"].iter().all(|name| {
+        let folder = folders.next().and_then(Path::file_name);
+        folder.is_some_and(|folder| folder == *name)
+    });
+    let (folder, channel) = match (folders.next(), channel) {
+        (Some(folder), Some(channel)) if is_fabrics => {
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            (folder.display().to_string(), channel.to_string_lossy())
+        }
+        _ => ("DIR".to_owned(), "CHANNEL".into()),
+    };
+    format!(
+        "stop the peer and restore the file from a backup, or run `selvedge ledger repair {folder} --channel \
+         {channel}`, which removes the block and those after it, so that the peer fetches them again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corruption_names_the_command_to_run() {
+        let remedy_of = |path: &str| {
+            let remedy = remedy(Path::new(path));
+            let command = remedy.split('`').nth(1);
+            command.unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            remedy_of("/var/data/ledgersData/chains/chains/mychannel/blockfile_000003"),
+            "selvedge ledger repair /var/data --channel mychannel"
+        );
+        assert_eq!(
+            remedy_of("ledgersData/chains/chains/c/blockfile_000000"),
+            "selvedge ledger repair . --channel c"
+        );
+        for elsewhere in ["blockfile_000000", "/a/b/c/d/e/f/blockfile_000000"] {
+            assert_eq!(
+                remedy_of(elsewhere),
+                "selvedge ledger repair DIR --channel CHANNEL"
+            );
         }
     }
 }

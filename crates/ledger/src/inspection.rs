@@ -71,6 +71,10 @@ impl Inspection {
             .map_or(0, |bootstrap| bootstrap.first_block()))
     }
 
+    pub(crate) const fn files(&self) -> &BlockFiles {
+        &self.files
+    }
+
     fn bootstrap(&self) -> Result<Option<Bootstrap>, LedgerError> {
         Bootstrap::read(self.files.folder())
     }

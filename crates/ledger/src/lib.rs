@@ -49,7 +49,9 @@
 //!   store takes no more blocks until it is opened anew ([`LedgerError::Poisoned`]), since what the disk
 //!   then holds is known only by reading it back. Reading goes on.
 //! - **A record is not what was written.** [`LedgerError::Corrupt`] names file, offset and block,
-//!   both when the block is read and when files are gone through. Nothing is cut off.
+//!   both when the block is read and when files are gone through. Nothing is cut off, until an operator
+//!   asks for it: [`LedgerManager::find_damage`] and [`LedgerManager::cut`] give up the first damaged block
+//!   and all after it, which the peer then fetches from others again.
 //! - **The index is missing, damaged, or of other files.** It is built anew from the block files, with
 //!   progress in the log and to [`Options::rebuild_observer`]. Damage that is found while it is open is
 //!   recorded in it, for the next opening; likewise in the state.
@@ -95,6 +97,7 @@ mod test_support;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transaction_id;
+mod truncation;
 pub mod view;
 mod writer;
 
@@ -106,3 +109,4 @@ pub use channel_id::{MAX_CHANNEL_ID_LENGTH, validate_channel_id};
 pub use error::LedgerError;
 pub use inspection::{IndexInspection, InspectedBlock, InspectedBlocks, Inspection};
 pub use manager::LedgerManager;
+pub use truncation::{CutPoint, CutProgress, Damage};

@@ -399,7 +399,7 @@ impl LedgerManager {
         self.sync_folder(&self.layout.chains())
     }
 
-    fn sync_folder(&self, folder: &Path) -> Result<(), LedgerError> {
+    pub(crate) fn sync_folder(&self, folder: &Path) -> Result<(), LedgerError> {
         self.disk
             .sync_folder(folder)
             .map_err(LedgerError::io("sync", folder))

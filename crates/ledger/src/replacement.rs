@@ -51,6 +51,7 @@ impl LedgerManager {
         let folder = self.layout.derived(channel);
         if folder.exists() {
             self.remove(&folder)?;
+            self.sync_folder(folder.parent().unwrap_or(&folder))?;
         }
         Ok(())
     }

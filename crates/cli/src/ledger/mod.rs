@@ -1,30 +1,57 @@
 //! `ledger`: work on ledgers without a node.
 //!
-//! All but `replay` take the directory of `peer.fileSystemPath`, a Go peer's too, and refuse while a peer
+//! The verbs of `node` that need no node are here too: `rollback`, `reset`, `rebuild-dbs`.
+//!
+//! All verbs of `ledger` but `replay` take the directory of `peer.fileSystemPath`, a Go peer's too, and refuse while a peer
 //! holds it.
 
 mod dump_state;
 mod progress;
 mod rebuild;
+mod repair;
 mod replay;
+mod rollback;
 mod verify;
 
 use std::path::Path;
 
 use anyhow::anyhow;
 use selvedge_ledger::{LedgerManager, Options};
+use selvedge_peer::config::{ConfigError, Sources};
+use selvedge_validation::StatedVerdicts;
 
 use crate::args::{LedgerCommand, OfflineArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, print_note};
+
+pub use rollback::{rebuild_dbs, reset, rollback};
 
 /// Runs one of the verbs.
 pub fn run(command: &LedgerCommand) -> Result<(), Failure> {
     match command {
         LedgerCommand::Replay(arguments) => replay::replay(arguments),
         LedgerCommand::Verify(arguments) => verify::verify(arguments),
+        LedgerCommand::Repair(arguments) => repair::repair(arguments),
         LedgerCommand::Rebuild(arguments) => rebuild::rebuild(arguments),
         LedgerCommand::DumpState(arguments) => dump_state::dump_state(arguments),
     }
+}
+
+/// The verdicts that an operator has stated for a channel, in the core.yaml that a node would read. None
+/// without such a file.
+fn stated_verdicts(channel: &str) -> Result<StatedVerdicts, Failure> {
+    let sources = match Sources::discover() {
+        Err(ConfigError::NotFound { .. }) => return Ok(StatedVerdicts::default()),
+        sources => sources?,
+    };
+    let mut stated = sources.stated_verdicts()?.config;
+    let stated = stated.remove(channel).unwrap_or_default();
+    if !stated.is_empty() {
+        print_note(&format!(
+            "{channel}: {} verdicts are stated by ledger.statedVerdicts",
+            stated.len()
+        ));
+    }
+    Ok(stated)
 }
 
 /// The folder that holds all ledgers of a peer.

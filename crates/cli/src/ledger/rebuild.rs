@@ -10,7 +10,7 @@ use selvedge_peer::commit::replay::replay;
 use selvedge_peer::commit::{CommitError, CommitOptions, Committer, LevelObserver};
 use selvedge_protos::Message as _;
 
-use super::{channels, open, progress};
+use super::{channels, open, progress, stated_verdicts};
 use crate::args::OfflineArgs;
 use crate::failure::{Failure, print_note};
 
@@ -103,7 +103,10 @@ fn validate_anew(folder: &Path, channel: &str) -> Result<u64, Failure> {
         }))
     });
     let aside = selvedge_ledger::LedgerManager::open(&ledgers.rebuilding()?, Options::default())?;
-    let validation = selvedge_validation::Options::default();
+    let validation = selvedge_validation::Options {
+        stated: stated_verdicts(channel)?,
+        ..selvedge_validation::Options::default()
+    };
     let mut height = 0;
     let replayed = replay::<LedgerError>(blocks, &aside, &validation, |_| height += 1);
     bar.finish_and_clear();

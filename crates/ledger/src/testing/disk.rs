@@ -184,6 +184,10 @@ impl Disk for FailingDisk {
         })
     }
 
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.operation(|| SystemDisk.remove_file(path))
+    }
+
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
         self.operation(|| SystemDisk.remove_folder(path))
     }

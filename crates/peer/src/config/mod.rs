@@ -32,6 +32,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use address::split_host_port;
@@ -44,6 +45,7 @@ pub use types::*;
 
 use layers::Layers;
 use reader::Reader;
+use selvedge_validation::StatedVerdicts;
 
 const FILE_NAME: &str = "core.yaml";
 const OFFICIAL_FOLDER: &str = "/etc/hyperledger/fabric";
@@ -103,6 +105,20 @@ impl Sources {
             );
         }
         Ok(loaded)
+    }
+
+    /// `peer.fileSystemPath` alone, for command lines that work on a data directory.
+    pub fn file_system_path(&self) -> Result<Loaded<PathBuf>, ConfigError> {
+        let mut reader = Reader::new(&self.layers);
+        let path = node::file_system_path(&mut reader);
+        finish(reader, path, |_| Vec::new())
+    }
+
+    /// `ledger.statedVerdicts` alone, by channel.
+    pub fn stated_verdicts(&self) -> Result<Loaded<BTreeMap<String, StatedVerdicts>>, ConfigError> {
+        let mut reader = Reader::new(&self.layers);
+        let stated = node::stated_verdicts(&mut reader);
+        finish(reader, stated, |_| Vec::new())
     }
 
     /// The configuration of a command line. Keys that only a node reads are not looked at.

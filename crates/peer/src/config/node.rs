@@ -20,6 +20,11 @@ const DEFAULT_MESSAGE_SIZE: usize = 100 * 1024 * 1024;
 /// Fabric's gRPC server gives up a TLS handshake after this time.
 const DEFAULT_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where a node keeps its data.
+pub(super) fn file_system_path(reader: &mut Reader<'_>) -> PathBuf {
+    required_path(reader, "peer.fileSystemPath")
+}
+
 /// Reads everything; what is wrong is left in `reader.errors`.
 pub(super) fn peer_config(
     reader: &mut Reader<'_>,
@@ -27,7 +32,7 @@ pub(super) fn peer_config(
     local_ip: impl Fn() -> Option<Ipv4Addr>,
 ) -> PeerConfig {
     let address = address(reader, local_ip);
-    let file_system_path = required_path(reader, "peer.fileSystemPath");
+    let file_system_path = file_system_path(reader);
     PeerConfig {
         config_file: layers.file.clone(),
         id: reader.text("peer.id").unwrap_or_default(),
@@ -380,7 +385,7 @@ fn ledger(reader: &mut Reader<'_>, file_system_path: &std::path::Path) -> Ledger
     }
 }
 
-fn stated_verdicts(reader: &mut Reader<'_>) -> BTreeMap<String, StatedVerdicts> {
+pub(super) fn stated_verdicts(reader: &mut Reader<'_>) -> BTreeMap<String, StatedVerdicts> {
     const KEY: &str = "ledger.statedVerdicts";
     let records = reader.records(
         KEY,

@@ -1,6 +1,8 @@
 //! Channels: joined, opened again, and closed because of what is in their ledgers.
 
-use selvedge_ledger::LedgerError;
+use std::path::Path;
+
+use selvedge_ledger::{LedgerError, LedgerManager, Options};
 use selvedge_peer::channel::{ChannelError, ChannelEvent, JoinError};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
@@ -109,15 +111,18 @@ async fn one_channel_that_does_not_open_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_block_closes_its_channel_when_the_index_is_built() {
+async fn a_damaged_block_closes_its_channel_until_it_is_cut_off_and_comes_again() {
     let network = Network::new();
     let mut chain = Chain::new(&network);
+    let blocks = [chain.push(&["a"]), chain.push(&["b"]), chain.push(&["c"])];
     {
         let (channels, _events) = network.channels("data");
         join(&channels, network.genesis_bytes()).await.unwrap();
         let channel = channels.get(CHANNEL).unwrap();
-        commit_by_queue(&channel, &[chain.push(&["a"]), chain.push(&["b"])]).await;
+        commit_by_queue(&channel, &blocks).await;
     }
+    let sound = network.folder.path().join("sound");
+    copy_folder(&network.folder.path().join("data"), &sound);
     let file = network.block_files("data").join("blockfile_000000");
     let mut bytes = read(&file);
     let second = chain.blocks[1].data.as_ref().unwrap().data[0].clone();
@@ -143,6 +148,57 @@ async fn a_damaged_block_closes_its_channel_when_the_index_is_built() {
         matches!(source, LedgerError::Corrupt { block: 1, .. }),
         "{source}"
     );
+    let folder = network.folder.path().join("data");
+    let command = format!(
+        "`selvedge ledger repair {} --channel {CHANNEL}`",
+        folder.display()
+    );
+    assert!(source.to_string().contains(&command), "{source}");
+    drop((channels, failures));
+
+    {
+        let ledgers = LedgerManager::open(&folder, Options::default()).unwrap();
+        let damage = ledgers.find_damage(CHANNEL, &mut |_| {}).unwrap().unwrap();
+        assert_eq!(damage.cut.height(), 1);
+        ledgers.cut(&damage.cut).unwrap();
+    }
+    let ledgers = ["data", "sound"].map(async |name| {
+        let (channels, _events) = network.channels(name);
+        let opener = channels.clone();
+        let failures = tokio::task::spawn_blocking(move || opener.open_all()).await;
+        assert!(failures.unwrap().is_empty());
+        let channel = channels.get(CHANNEL).unwrap();
+        let lacks = &blocks[channel.ledger().height() as usize - 1..];
+        if !lacks.is_empty() {
+            commit_by_queue(&channel, lacks).await;
+        }
+        let blocks = (0..4).map(|number| channel.ledger().block(number).unwrap().unwrap());
+        let state = channel.state().database().entries().map(Result::unwrap);
+        (
+            lacks.len(),
+            blocks.collect::<Vec<_>>(),
+            state.collect::<Vec<_>>(),
+        )
+    });
+    let [repaired, sound] = ledgers;
+    let (repaired, sound) = (repaired.await, sound.await);
+    assert_eq!((repaired.0, sound.0), (3, 0));
+    // With verdicts and commit hashes in the metadata.
+    assert_eq!(repaired.1, sound.1);
+    assert_eq!(repaired.2, sound.2);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 #[tokio::test]

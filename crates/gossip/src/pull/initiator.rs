@@ -240,18 +240,21 @@ impl<I: Ord + Clone> Initiator<I> {
     /// Requests every offered item that nobody was asked for, each of one random peer that offers it.
     fn plan(&mut self, now: Instant, rng: &mut StdRng) -> Vec<Request<I>> {
         let timing = self.timing;
-        let may_request = |exchange: &Exchange<I>| {
+        let mut owners: BTreeMap<&I, Vec<PkiId>> = BTreeMap::new();
+        for (peer, exchange) in &mut self.exchanges {
             let requests_from = if timing.collect_digests {
                 exchange.began + timing.digest_wait
             } else {
                 exchange.began
             };
-            exchange.answered
-                && (requests_from..exchange.began + timing.request_wait).contains(&now)
-        };
-        let mut owners: BTreeMap<&I, Vec<PkiId>> = BTreeMap::new();
-        for (peer, exchange) in self.exchanges.iter_mut().filter(|(_, e)| may_request(e)) {
+            if !exchange.answered || now < requests_from {
+                continue;
+            }
+            // Also if it is too late for a request: nothing is due any more but its end.
             exchange.planned = true;
+            if now >= exchange.began + timing.request_wait {
+                continue;
+            }
             for item in &exchange.offers {
                 if !self.awaited.contains_key(item) {
                     owners.entry(item).or_default().push(*peer);

@@ -95,6 +95,25 @@ fn the_first_digest_is_answered_at_once_and_each_item_asked_of_one_peer() {
     assert_eq!(it.update(1, first, &[5, 6]), Ok(BTreeSet::from([5, 6])));
 }
 
+/// A wake-up that comes so late that nothing can be requested any more must not ask for another one at once.
+#[test]
+fn a_late_wakeup_leaves_nothing_due_in_the_past() {
+    let impatient = Timing {
+        request_wait: 500 * MILLISECOND,
+        ..timing()
+    };
+    for timing in [fabric_timing(), impatient] {
+        let mut it = Fixture::new(timing);
+        let nonce = it.hello(1);
+        it.now += 900 * MILLISECOND;
+        assert!(it.digest(1, nonce, &[5]).is_empty());
+        assert!(it.wait(SECOND).is_empty());
+        assert_eq!(it.initiator.next_deadline(), it.now + 1100 * MILLISECOND);
+        assert!(it.wait(1100 * MILLISECOND).is_empty());
+        assert_eq!(it.initiator.open_exchanges(), 0);
+    }
+}
+
 #[test]
 fn fabrics_rule_waits_for_all_digests_and_spreads_the_items() {
     let mut it = Fixture::new(fabric_timing());

@@ -336,7 +336,7 @@ impl<B: Payload> Channel<B> {
         }
     }
 
-    /// The ledger was read for somebody.
+    /// The ledger was read for somebody, whose organisation may have been removed since it asked.
     pub(super) fn on_blocks_read(
         &mut self,
         to: PkiId,
@@ -346,7 +346,9 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) {
         self.server.done(&to);
-        self.respond(to, nonce, start, blocks, c);
+        if self.admit(&to, c.ctx).is_some() {
+            self.respond(to, nonce, start, blocks, c);
+        }
     }
 
     fn respond(

@@ -261,8 +261,8 @@ impl<B: Payload> Gossip<B> {
                 to,
                 nonce,
                 elements,
-            } => self.with_private_data(now, out, |private_data, _, c| {
-                private_data.on_read(&channel, to, nonce, elements, c);
+            } => self.with_private_data(now, out, |private_data, channels, c| {
+                private_data.on_read(&channel, to, nonce, elements, channels, c);
             }),
         }
         self.push(now, out);

@@ -316,16 +316,18 @@ impl PrivateData {
         });
     }
 
-    /// What a peer asked for was read, as far as it is here and the peer may have it.
-    pub fn on_read<B>(
+    /// What a peer asked for was read, as far as it is here and the peer may have it. Its organisation may
+    /// have been removed from the channel since it asked.
+    pub fn on_read<B: Payload>(
         &mut self,
         channel: &ChannelId,
         to: PkiId,
         nonce: u64,
         mut elements: Vec<PvtDataElement>,
+        channels: &Channels<B>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if !self.reads.done(&to) {
+        if !self.reads.done(&to) || !channels.admits(channel, &to, c) {
             return;
         }
         let mut bytes = 0_usize;

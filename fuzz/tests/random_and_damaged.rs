@@ -110,6 +110,12 @@ proptest! {
         run_all(&bytes);
     }
 
+    /// Scripts for the gossip core, which need more bytes than a message.
+    #[test]
+    fn random_scripts(bytes in vec(any::<u8>(), 0..3000)) {
+        selvedge_fuzz::gossip_core(&bytes);
+    }
+
     #[test]
     fn damaged_recordings(
         original in select(recordings()),

@@ -17,7 +17,7 @@ pub(crate) enum Curve {
 }
 
 const P224_ORDER: [u8; 28] = digits(b"ffffffffffffffffffffffffffff16a2e0b8f03e13dd29455c5c2a3d");
-const P256_ORDER: [u8; 32] =
+pub(crate) const P256_ORDER: [u8; 32] =
     digits(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
 const P384_ORDER: [u8; 48] = digits(
     b"ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf\
@@ -28,7 +28,7 @@ const P521_ORDER: [u8; 66] = digits(
       51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409",
 );
 const P224_HALF_ORDER: [u8; 28] = half(P224_ORDER);
-const P256_HALF_ORDER: [u8; 32] = half(P256_ORDER);
+pub(crate) const P256_HALF_ORDER: [u8; 32] = half(P256_ORDER);
 const P384_HALF_ORDER: [u8; 48] = half(P384_ORDER);
 const P521_HALF_ORDER: [u8; 66] = half(P521_ORDER);
 
@@ -177,7 +177,7 @@ pub(crate) fn left_padded<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Hexadecimal digits as bytes; white space is passed over.
-const fn digits<const N: usize>(text: &[u8]) -> [u8; N] {
+pub(crate) const fn digits<const N: usize>(text: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let mut at = 0;
     let mut count = 0;

@@ -130,7 +130,7 @@ impl Identity {
 
     /// Whether `signature` is this identity's over `message`. ECDSA with SHA-256, whatever the
     /// curve, S in the lower half; bytes after the DER signature do not matter. Costs one signature
-    /// check, about 40 microseconds for P-256.
+    /// check: for P-256 about 40 microseconds, and 20 if the key has been used often.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         let hash = self.0.msp.0.message_hash;
         self.certificate()

@@ -8,6 +8,7 @@ use crate::curve_p224::P224Key;
 use crate::der::{self, Reader, tag};
 use crate::ecdsa::{Curve, EcdsaSignature};
 use crate::error::SignatureError;
+use crate::p256::Frequency;
 
 /// The hash of the messages that identities sign. SHA-256 whatever the curve; SHA-3 only if an MSP
 /// definition asks for it.
@@ -42,6 +43,7 @@ pub(crate) enum PublicKey {
     Ecdsa {
         curve: Curve,
         key: ParsedPublicKey,
+        frequency: Frequency,
     },
     /// The one curve that takes another way.
     EcdsaP224 {
@@ -136,9 +138,19 @@ impl PublicKey {
         hash: MessageHash,
     ) -> Result<(), SignatureError> {
         match self {
-            Self::Ecdsa { curve, key } => {
+            Self::Ecdsa {
+                curve,
+                key,
+                frequency,
+            } => {
                 let signature = read_low_s(*curve, signature)?;
-                key.verify_digest_sig(&hash.digest(message)?, &signature.to_der())
+                let hash = hash.digest(message)?;
+                let is_confirmed = *curve == Curve::P256
+                    && frequency.confirms(key.as_ref(), hash.as_ref(), &signature);
+                if is_confirmed {
+                    return Ok(());
+                }
+                key.verify_digest_sig(&hash, &signature.to_der())
                     .map_err(|_| SignatureError::Mismatch)
             }
             Self::EcdsaP224 { key } => {
@@ -227,7 +239,11 @@ fn read_ecdsa(mut parameters: Reader<'_>, point: &[u8]) -> Result<PublicKey, &'s
         None => P224Key::new(point).map(|key| PublicKey::EcdsaP224 { key }),
         Some(rule) => {
             let key = ParsedPublicKey::new(rule, point).ok();
-            key.map(|key| PublicKey::Ecdsa { curve, key })
+            key.map(|key| PublicKey::Ecdsa {
+                curve,
+                key,
+                frequency: Frequency::default(),
+            })
         }
     };
     key.ok_or("elliptic curve point, which is not on its curve")

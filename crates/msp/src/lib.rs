@@ -57,6 +57,7 @@ mod manager;
 mod messages;
 mod msp;
 mod node_ou;
+mod p256;
 mod pem;
 mod principal;
 mod second_reading;

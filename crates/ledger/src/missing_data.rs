@@ -12,8 +12,21 @@
 //!
 //! Entries go when their data has come ([`MissingData::settle`]) or has expired.
 //!
-//! They lie in the database of the state, are written with the batch of their block, and follow from the
-//! blocks and from what private data there is, so they can be made anew; see [`MissingData::height`].
+//! Beside them is what else a peer must remember to tell genuine private data from other, and to have none
+//! that it must not have: the hashes that came with a snapshot ([`MissingData::boot_hashes`]) and which keys
+//! were purged ([`MissingData::purge_of`]).
+//!
+//! All of it lies in the database of the state, is written with the batch of its block, and follows from the
+//! blocks, the snapshot, and what private data there is, so it can be made anew; see [`MissingData::height`].
+//!
+//! # Differences from Fabric
+//!
+//! - Fabric keeps these accounts with the private data, in a database that a rebuild leaves alone.
+//! - Fabric's list of old blocks whose data came last (`lastUpdatedOldBlocks`) is there to take over databases
+//!   of Fabric 1.4.2; since then no peer writes it. There is none here.
+
+mod boot_hashes;
+mod purges;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,9 +36,13 @@ use bytes::{Buf, Bytes};
 use crate::block_format::{push_varint, read_varint};
 use crate::state::{StateDatabase, StateError, StateUpdates};
 use crate::store::{Batch, Durability, Store, Table};
+pub(crate) use boot_hashes::put_boot_hash;
+pub use boot_hashes::{KeyHashes, Membership};
+pub use purges::Purge;
 
-/// In [`Table::Meta`]: how many blocks are accounted for.
-const HEIGHT_KEY: &[u8] = b"missing";
+/// In [`Table::Meta`]: how many blocks are accounted for. Another name than before purges were: so that an
+/// older database is gone through again.
+const HEIGHT_KEY: &[u8] = b"private data";
 const NUMBER: usize = 8;
 
 /// The first byte of a key.
@@ -36,6 +53,12 @@ const INELIGIBLE: u8 = 2;
 const EXPIRY: u8 = 3;
 /// Of a row that says of which collection ineligible rows are to become eligible.
 const CONVERSION: u8 = 4;
+/// Of a private write that came with a snapshot.
+const BOOT: u8 = 5;
+/// Of a private key that was purged.
+const PURGE: u8 = 6;
+/// Of a purge that is to be acted on.
+const PENDING_PURGE: u8 = 7;
 
 /// A private data collection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,6 +212,9 @@ impl MissingData {
         for row in rows.into_values() {
             row.write(&mut batch);
         }
+        for (block, name, transactions) in collections(come) {
+            self.remove_boot_hashes(block, name, transactions, &mut batch)?;
+        }
         Ok(self.store.commit(batch, Durability::Process)?)
     }
 
@@ -238,13 +264,6 @@ impl MissingData {
         Ok(self.store.commit(batch, Durability::Process)?)
     }
 
-    /// Lets the accounts begin with a later block, for a ledger that does.
-    pub fn begin_at(&self, block: u64) -> Result<(), StateError> {
-        let mut batch = Batch::default();
-        batch.put(Table::Meta, HEIGHT_KEY, block.to_be_bytes());
-        Ok(self.store.commit(batch, Durability::Process)?)
-    }
-
     /// What the block adds, and what expires with it.
     fn with_expired(&self, rows: MissingRows) -> Result<Batch, StateError> {
         let block = rows.block;
@@ -260,6 +279,7 @@ impl MissingData {
             for group in [HIGH, LOW, INELIGIBLE] {
                 batch.delete(Table::MissingData, row_key(group, written, &name));
             }
+            self.expire_boot_hashes(written, &name, &mut batch)?;
         }
         let height = block.saturating_add(1);
         batch.put(Table::Meta, HEIGHT_KEY, height.to_be_bytes());

@@ -6,25 +6,40 @@
 //! anew from them, so it has a database of its own, outside of what a rebuild removes, and is written
 //! safely to disk, before the block itself if the data comes with it.
 //!
+//! Data that comes later than its block goes through [`reconcile`]. A key that a transaction purges is taken
+//! out of all that was written before ([`PrivateDataStore::purge`]), so for each key that is written there
+//! is a row by its hash.
+//!
 //! How the data comes, who may have it, and the private state itself are not here: see
 //! [`crate::missing_data`] for what is asked of others.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use selvedge_protos::Message;
+use selvedge_protos::kvrwset::KvrwSet;
 use selvedge_protos::sha256;
 
-use crate::missing_data::CollectionName;
+use crate::missing_data::{CollectionName, Purge};
 use crate::store::{
     Batch, Durability, FjallStore, LongKeys, MemoryStore, Store, StoreError, Table,
 };
+
+mod reconcile;
+
+use reconcile::of_writes;
+pub use reconcile::{Expected, Unreconciled, reconcile};
 
 /// The first byte of a key.
 const DATA: u8 = 0;
 /// Of a row that says with which block another expires.
 const EXPIRY: u8 = 1;
+/// Of a row that says by its hash where a key was written.
+const KEY: u8 = 2;
 const NUMBER: usize = 8;
+const HASH: usize = 32;
 
 /// The private writes of one transaction to one collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +59,8 @@ pub struct PrivateWriteSet {
 pub struct NewPrivateWriteSet {
     /// The writes.
     pub writes: PrivateWriteSet,
-    /// The hash in the transaction (`pvt_rwset_hash`).
-    pub expected_hash: Bytes,
+    /// The hash in the transaction (`pvt_rwset_hash`); `None` for what [`reconcile`] gave.
+    pub expected_hash: Option<Bytes>,
     /// The block with which it expires, if ever.
     pub expires: Option<u64>,
 }
@@ -75,6 +90,23 @@ pub enum PrivateDataError {
         expected: String,
         /// SHA-256 of the data, in hex.
         found: String,
+    },
+    /// The data has the hash in the transaction and is no `KVRWSet`.
+    #[error(
+        "private data of collection {chaincode}/{collection} for transaction {transaction} of block {block} \
+         does not parse: {source}"
+    )]
+    Malformed {
+        /// The chaincode.
+        chaincode: String,
+        /// The collection.
+        collection: String,
+        /// The block.
+        block: u64,
+        /// The position of the transaction.
+        transaction: u64,
+        /// What is wrong.
+        source: selvedge_protos::DecodeError,
     },
     /// An entry is not as it was written.
     #[error(
@@ -112,6 +144,14 @@ impl PrivateDataStore {
             check_hash(new)?;
             let writes = &new.writes;
             let key = data_key(writes.block, writes.transaction, &writes.name);
+            for written in decode(writes)?.writes {
+                let row = key_row(
+                    &writes.name,
+                    &written.key,
+                    (writes.block, writes.transaction),
+                );
+                batch.put(Table::PrivateData, row, []);
+            }
             if let Some(expires) = new.expires {
                 batch.put(Table::PrivateData, expiry_key(expires, &key), []);
             }
@@ -151,6 +191,50 @@ impl PrivateDataStore {
         })
     }
 
+    /// Takes keys that were purged out of what was written up to their purges. When this returns, they are
+    /// gone for good, as far as the disk lets go of what is overwritten. Returns how many writes that were
+    /// (Fabric: `deleteDataMarkedForPurge`).
+    ///
+    /// A write-set of which nothing is left stays, empty, so that it is not missing.
+    pub fn purge(&self, purges: &[Purge]) -> Result<usize, PrivateDataError> {
+        let mut batch = Batch::default();
+        let mut changed: BTreeMap<Bytes, PrivateWriteSet> = BTreeMap::new();
+        let mut count = 0;
+        // No key hashes to anything of another length.
+        for purge in purges.iter().filter(|purge| purge.key_hash.len() == HASH) {
+            let prefix = key_prefix(&purge.name, &purge.key_hash);
+            let mut end = key_height(&prefix, (purge.block, purge.transaction));
+            end.push(0);
+            for row in self.store.range(Table::PrivateData, &prefix, Some(&end)) {
+                let (row, _) = row?;
+                let mut height = row.slice(prefix.len()..);
+                let damaged = |_| PrivateDataError::Damaged;
+                let block = height.try_get_u64().map_err(damaged)?;
+                let transaction = height.try_get_u64().map_err(damaged)?;
+                let key = Bytes::from(data_key(block, transaction, &purge.name));
+                batch.delete(Table::PrivateData, row);
+                if !changed.contains_key(&key)
+                    && let Some(rwset) = self.store.get(Table::PrivateData, &key)?
+                {
+                    changed.insert(key.clone(), read_row(key.clone(), rwset)?);
+                }
+                if let Some(writes) = changed.get_mut(&key) {
+                    let mut left = decode(writes)?.writes;
+                    left.retain(|write| sha256(write.key.as_bytes())[..] != purge.key_hash);
+                    writes.rwset = of_writes(left);
+                    count += 1;
+                }
+            }
+        }
+        for (key, writes) in changed {
+            batch.put(Table::PrivateData, key, writes.rwset);
+        }
+        if !batch.is_empty() {
+            self.store.commit(batch, Durability::Disk)?;
+        }
+        Ok(count)
+    }
+
     /// Removes what expires with a block or did with an earlier one. Returns how many write-sets that were
     /// (Fabric does so every `ledger.pvtdataStore.purgeInterval` blocks).
     pub fn expire(&self, block: u64) -> Result<usize, PrivateDataError> {
@@ -161,7 +245,15 @@ impl PrivateDataStore {
         let mut count = 0;
         for due in self.store.range(Table::PrivateData, &[EXPIRY], Some(&end)) {
             let (key, _) = due?;
-            let data = key.get(1 + NUMBER..).ok_or(PrivateDataError::Damaged)?;
+            let data = key.slice(key.len().min(1 + NUMBER)..);
+            if let Some(rwset) = self.store.get(Table::PrivateData, &data)? {
+                let writes = read_row(data.clone(), rwset)?;
+                for written in decode(&writes)?.writes {
+                    let height = (writes.block, writes.transaction);
+                    let row = key_row(&writes.name, &written.key, height);
+                    batch.delete(Table::PrivateData, row);
+                }
+            }
             batch.delete(Table::PrivateData, data);
             batch.delete(Table::PrivateData, key);
             count += 1;
@@ -173,18 +265,32 @@ impl PrivateDataStore {
     }
 }
 
+fn decode(writes: &PrivateWriteSet) -> Result<KvrwSet, PrivateDataError> {
+    KvrwSet::decode(writes.rwset.clone()).map_err(|source| PrivateDataError::Malformed {
+        chaincode: writes.name.chaincode.clone(),
+        collection: writes.name.collection.clone(),
+        block: writes.block,
+        transaction: writes.transaction,
+        source,
+    })
+}
+
 fn check_hash(new: &NewPrivateWriteSet) -> Result<(), PrivateDataError> {
     let writes = &new.writes;
     let found = sha256(&writes.rwset);
-    if new.expected_hash == found[..] {
+    let Some(expected) = new
+        .expected_hash
+        .as_ref()
+        .filter(|hash| *hash != &found[..])
+    else {
         return Ok(());
-    }
+    };
     Err(PrivateDataError::WrongHash {
         chaincode: writes.name.chaincode.clone(),
         collection: writes.name.collection.clone(),
         block: writes.block,
         transaction: writes.transaction,
-        expected: hex::encode(&new.expected_hash),
+        expected: hex::encode(expected),
         found: hex::encode(found),
     })
 }
@@ -202,6 +308,28 @@ fn data_key(block: u64, transaction: u64, name: &CollectionName) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(name.collection.as_bytes());
     key
+}
+
+/// Where the rows of a key begin.
+fn key_prefix(name: &CollectionName, key_hash: &[u8]) -> Vec<u8> {
+    let mut key = vec![KEY];
+    key.extend_from_slice(name.chaincode.as_bytes());
+    key.push(0);
+    key.extend_from_slice(name.collection.as_bytes());
+    key.push(0);
+    key.extend_from_slice(key_hash);
+    key
+}
+
+fn key_height(prefix: &[u8], (block, transaction): (u64, u64)) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    key.extend(block.to_be_bytes());
+    key.extend(transaction.to_be_bytes());
+    key
+}
+
+fn key_row(name: &CollectionName, key: &str, height: (u64, u64)) -> Vec<u8> {
+    key_height(&key_prefix(name, &sha256(key.as_bytes())), height)
 }
 
 fn expiry_prefix(block: u64) -> Vec<u8> {
@@ -243,99 +371,4 @@ impl std::fmt::Debug for PrivateDataStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn new(
-        block: u64,
-        transaction: u64,
-        collection: &str,
-        data: &'static [u8],
-    ) -> NewPrivateWriteSet {
-        NewPrivateWriteSet {
-            writes: PrivateWriteSet {
-                block,
-                transaction,
-                name: CollectionName {
-                    chaincode: "cc".into(),
-                    collection: collection.into(),
-                },
-                rwset: Bytes::from_static(data),
-            },
-            expected_hash: Bytes::copy_from_slice(&sha256(data)),
-            expires: None,
-        }
-    }
-
-    #[test]
-    fn data_is_found_by_block_and_by_transaction() {
-        let folder = tempfile::tempdir().unwrap();
-        let all = [
-            new(7, 0, "a", b"seven"),
-            new(7, 300, "a", b""),
-            new(7, 300, "b", b"b"),
-            new(8, 1, "a", b"eight"),
-            new(u64::MAX, 1, "a", b"last"),
-        ];
-        PrivateDataStore::open(folder.path())
-            .unwrap()
-            .store(&all)
-            .unwrap();
-        let store = PrivateDataStore::open(folder.path()).unwrap();
-        let of_block = |block| -> Vec<_> { store.of_block(block).map(Result::unwrap).collect() };
-        let seventh: Vec<_> = all[..3].iter().map(|new| new.writes.clone()).collect();
-        assert_eq!(of_block(7), seventh);
-        assert_eq!(of_block(u64::MAX), [all[4].writes.clone()]);
-        assert!(of_block(6).is_empty());
-        let name = &all[0].writes.name;
-        assert_eq!(
-            store.get(8, 1, name).unwrap().as_deref(),
-            Some(&b"eight"[..])
-        );
-        assert_eq!(store.get(8, 2, name).unwrap(), None);
-    }
-
-    #[test]
-    fn data_without_its_hash_is_not_stored_nor_what_comes_with_it() {
-        let store = PrivateDataStore::in_memory();
-        let mut forged = new(7, 1, "a", b"data");
-        forged.writes.rwset = Bytes::from_static(b"date");
-        let result = store.store(&[new(7, 0, "a", b"good"), forged]);
-        let message = result.unwrap_err().to_string();
-        assert!(
-            message.contains("cc/a for transaction 1 of block 7"),
-            "{message}"
-        );
-        let mut unhashed = new(7, 2, "a", b"");
-        unhashed.expected_hash = Bytes::new();
-        assert!(store.store(&[unhashed]).is_err());
-        assert_eq!(store.of_block(7).count(), 0);
-    }
-
-    #[test]
-    fn expired_data_is_removed() {
-        let store = PrivateDataStore::in_memory();
-        let expiring = |block, expires| NewPrivateWriteSet {
-            expires: Some(expires),
-            ..new(block, 0, "a", b"data")
-        };
-        store
-            .store(&[
-                expiring(1, 4),
-                expiring(2, 5),
-                expiring(3, u64::MAX),
-                new(1, 1, "a", b"kept"),
-            ])
-            .unwrap();
-        assert_eq!(store.expire(3).unwrap(), 0);
-        assert_eq!(store.expire(4).unwrap(), 1);
-        assert_eq!(
-            (store.of_block(1).count(), store.of_block(2).count()),
-            (1, 1)
-        );
-        assert_eq!(store.expire(4).unwrap(), 0);
-        assert_eq!(store.expire(u64::MAX).unwrap(), 2);
-        assert_eq!(store.of_block(3).count(), 0);
-        assert_eq!(store.of_block(1).count(), 1);
-    }
-}
+mod tests;

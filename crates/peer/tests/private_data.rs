@@ -2,20 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use selvedge_ledger::missing_data::{CollectionName, MissingInBlocks, Priority};
-use selvedge_ledger::private_data::{NewPrivateWriteSet, PrivateDataStore, PrivateWriteSet};
+use selvedge_ledger::missing_data::{CollectionName, KeyHashes, MissingInBlocks, Priority};
+use selvedge_ledger::private_data::{
+    Expected, NewPrivateWriteSet, PrivateDataStore, PrivateWriteSet, Unreconciled, reconcile,
+};
 use selvedge_ledger::{BlockStore, LedgerManager};
 use selvedge_peer::commit::replay::replay;
 use selvedge_peer::commit::{CommitOptions, Committer};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
+use selvedge_protos::kvrwset::KvrwSet;
 use selvedge_protos::rwset::TxPvtReadWriteSet;
+use selvedge_protos::sha256;
 use selvedge_validation::Options;
 use selvedge_validation::mvcc::CommittedTransaction;
 use serde_json::Value;
@@ -207,7 +211,7 @@ fn recorded_data_has_the_hashes_in_the_blocks_and_settles_the_accounts() {
         // A Go peer leaves out what was purged: of one write-set nothing is left.
         .filter(|writes| !writes.rwset.is_empty())
         .map(|writes| NewPrivateWriteSet {
-            expected_hash: hash_in_block(committer.blocks(), &writes),
+            expected_hash: Some(hash_in_block(committer.blocks(), &writes)),
             writes,
             expires: None,
         })
@@ -234,4 +238,184 @@ fn recorded_data_has_the_hashes_in_the_blocks_and_settles_the_accounts() {
     let mut forged = new[0].clone();
     forged.writes.rwset = new[1].writes.rwset.clone();
     assert!(private.store(&[forged]).is_err());
+}
+
+/// The channel as a peer of an organisation has it that joined by the snapshot of its last block.
+fn joined_by(organization: &str, folder: &Path) -> Committer {
+    let ledgers = ledgers(folder);
+    let snapshot = testdata("raft/snapshot");
+    let store = ledgers
+        .create_from_snapshot(&snapshot, |_, _| Ok(()))
+        .unwrap();
+    let state = ledgers.open_state(store.channel()).unwrap();
+    Committer::open(store, state, of_organization(organization)).unwrap()
+}
+
+/// The private writes in a state, by the transaction that made them: hashes of keys and values.
+fn private_writes(committer: &Committer) -> BTreeMap<Entry, KeyHashes> {
+    let mut found: BTreeMap<Entry, KeyHashes> = BTreeMap::new();
+    for entry in committer.state().database().entries() {
+        let entry = entry.unwrap();
+        let namespace = std::str::from_utf8(&entry.namespace).unwrap();
+        let Some((chaincode, collection)) = namespace.split_once("$$h") else {
+            continue;
+        };
+        let name = CollectionName {
+            chaincode: chaincode.to_owned(),
+            collection: collection.to_owned(),
+        };
+        let version = entry.value.version;
+        let writes = found.entry((version.block_num, version.tx_num, name));
+        writes.or_default().insert(entry.key, entry.value.value);
+    }
+    found
+}
+
+#[test]
+fn what_came_with_a_snapshot_is_missing_as_if_the_blocks_had_come() {
+    for organization in ["Org1MSP", "Org2MSP"] {
+        let (blocks, snapshot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let committed = committed_by(organization, blocks.path());
+        let joined = joined_by(organization, snapshot.path());
+        let writes = private_writes(&joined);
+        assert_eq!(writes, private_writes(&committed));
+        assert!(writes.len() > 20);
+        let of_blocks = committed.state().database().missing_data();
+        assert!(!of_blocks.convert(usize::MAX).unwrap());
+        let of_snapshot = joined.state().database().missing_data();
+        assert_eq!(of_snapshot.height().unwrap(), 170);
+        let mut eligible = BTreeSet::new();
+        for ((block, transaction, name), hashes) in &writes {
+            let missing = of_snapshot.is_missing(*block, *transaction, name).unwrap();
+            let as_of_blocks = of_blocks.is_missing(*block, *transaction, name).unwrap();
+            assert!(
+                missing.is_some() && missing == as_of_blocks,
+                "{block} {transaction} {name:?}"
+            );
+            if missing == Some(true) {
+                eligible.insert((*block, *transaction, name.clone()));
+            }
+            let boot = of_snapshot.boot_hashes(*block, *transaction, name).unwrap();
+            assert_eq!(boot, *hashes);
+        }
+        assert_eq!(entries(&missing(&joined)), eligible);
+        assert!(eligible.len() > 10 && eligible.len() < writes.len());
+    }
+}
+
+#[test]
+fn recorded_data_is_reconciled_with_what_came_with_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let joined = joined_by("Org1MSP", folder.path());
+    let accounts = joined.state().database().missing_data();
+    let private = PrivateDataStore::open(&folder.path().join("private")).unwrap();
+    let mut come = MissingInBlocks::new();
+    let mut trimmed = 0;
+    for sent in recorded("Org1") {
+        let (block, transaction) = (sent.block, sent.transaction);
+        let writes = accounts
+            .boot_hashes(block, transaction, &sent.name)
+            .unwrap();
+        let expected = Expected {
+            writes,
+            whole: None,
+        };
+        let taken = reconcile(&sent.rwset, &expected, |key| {
+            Ok(accounts.purge_of(&sent.name, key)?.is_some())
+        });
+        if expected.writes.is_empty() {
+            // Written over since.
+            assert!(matches!(taken, Err(Unreconciled::NotExpected)));
+            continue;
+        }
+        let rwset = taken.unwrap();
+        trimmed += usize::from(rwset != sent.rwset);
+        let of_block = come.entry(block).or_default();
+        of_block
+            .entry(sent.name.clone())
+            .or_default()
+            .insert(transaction);
+        private
+            .store(&[NewPrivateWriteSet {
+                writes: PrivateWriteSet { rwset, ..sent },
+                expected_hash: None,
+                expires: None,
+            }])
+            .unwrap();
+    }
+    assert!(trimmed > 0);
+    accounts.settle(&come, &MissingInBlocks::new()).unwrap();
+    // Of the recorded channel nobody ever had the data of block 128.
+    let left = missing(&joined);
+    assert_eq!(left.keys().collect::<Vec<_>>(), [&128]);
+    assert_eq!(entries(&left).len(), 2);
+    for (block, transaction, name) in entries(&come) {
+        assert!(
+            accounts
+                .boot_hashes(block, transaction, &name)
+                .unwrap()
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn purges_in_the_blocks_remove_what_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let committer = committed_by("Org1MSP", folder.path());
+    let accounts = committer.state().database().missing_data();
+    let purges = accounts.pending_purges(1000).unwrap();
+    assert!(!purges.is_empty());
+    for purge in &purges {
+        let found = accounts
+            .purge_of(&purge.name, &purge.key_hash)
+            .unwrap()
+            .unwrap();
+        assert!(found.covers(purge.block, purge.transaction));
+    }
+    // Made anew from the verdicts in the blocks they are the same.
+    let (store, channel) = (
+        committer.blocks().clone(),
+        committer.blocks().channel().to_owned(),
+    );
+    drop((committer, store));
+    let ledgers = ledgers(folder.path());
+    ledgers.remove_state(&channel).unwrap();
+    let store = ledgers.open_channel(&channel).unwrap();
+    let state = ledgers.open_state(&channel).unwrap();
+    let committer = Committer::open(store, state, of_organization("Org1MSP")).unwrap();
+    let accounts = committer.state().database().missing_data();
+    assert_eq!(accounts.pending_purges(1000).unwrap(), purges);
+
+    let private = PrivateDataStore::open(&folder.path().join("private")).unwrap();
+    let key = purges[0].key_hash.clone();
+    let is_purged = |rwset: &Bytes| {
+        let rwset = KvrwSet::decode(rwset.clone()).unwrap();
+        let mut keys = rwset
+            .writes
+            .iter()
+            .map(|write| sha256(write.key.as_bytes()));
+        !keys.any(|hash| hash[..] == key)
+    };
+    for sent in recorded("Org1") {
+        private
+            .store(&[NewPrivateWriteSet {
+                writes: sent,
+                expected_hash: None,
+                expires: None,
+            }])
+            .unwrap();
+    }
+    private.purge(&purges).unwrap();
+    accounts.purges_done(&purges).unwrap();
+    assert!(accounts.pending_purges(1).unwrap().is_empty());
+    for sent in recorded("Org1") {
+        let stored = private
+            .get(sent.block, sent.transaction, &sent.name)
+            .unwrap()
+            .unwrap();
+        let of_purge =
+            sent.name == purges[0].name && purges[0].covers(sent.block, sent.transaction);
+        assert!(!of_purge || is_purged(&stored));
+    }
 }

@@ -209,3 +209,152 @@ fn damaged_entries_are_told() {
         .most_recent(Priority::High, u64::MAX, 1);
     assert!(matches!(found, Err(StateError::Damaged(_))));
 }
+
+/// A state as after a snapshot of block 9, with private keys of the collections `a` and `b`.
+fn of_snapshot() -> StateDatabase {
+    let state = StateDatabase::in_memory().unwrap();
+    let mut import = crate::state::StateImport::new(&state);
+    for (collection, key, block, transaction) in [
+        ("a", "1", 3, 0),
+        ("a", "2", 3, 0),
+        ("a", "3", 3, 2),
+        ("b", "1", 3, 0),
+        ("b", "2", 7, 1),
+    ] {
+        let value = crate::state::VersionedValue {
+            value: Bytes::copy_from_slice(format!("hash of {key}").as_bytes()),
+            metadata: Bytes::new(),
+            version: selvedge_protos::kvrwset::Version {
+                block_num: block,
+                tx_num: transaction,
+            },
+        };
+        import
+            .put(&format!("cc$$h{collection}"), key.as_bytes(), &value, None)
+            .unwrap();
+    }
+    import.finish(9).unwrap();
+    state
+}
+
+/// Of `a` the organisation is a member; of `b` data is kept for five blocks.
+fn account(missing: &MissingData) {
+    let accounted = missing.account_for_snapshot(10, |name, _| {
+        Ok::<_, StateError>(Membership {
+            is_eligible: name.collection == "a",
+            block_to_live: (name.collection == "b").then_some(5),
+        })
+    });
+    accounted.unwrap();
+}
+
+#[test]
+fn a_snapshot_lacks_all_private_data_that_it_has_hashes_of() {
+    let state = of_snapshot();
+    let missing_data = state.missing_data();
+    // The second time as after an interruption.
+    for _ in 0..2 {
+        account(&missing_data);
+        assert_eq!(missing_data.height().unwrap(), 10);
+        assert_eq!(high(&missing_data, 9), missing(&[(3, "a", &[0, 2])]));
+        assert_eq!(
+            missing_data.is_missing(3, 0, &name("b")).unwrap(),
+            Some(false)
+        );
+        assert_eq!(
+            missing_data.is_missing(7, 1, &name("b")).unwrap(),
+            Some(false)
+        );
+    }
+    let hashes = missing_data.boot_hashes(3, 0, &name("a")).unwrap();
+    let expected = [("1", "hash of 1"), ("2", "hash of 2")];
+    let expected = expected.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
+    assert_eq!(hashes, KeyHashes::from(expected));
+    assert!(
+        missing_data
+            .boot_hashes(3, 1, &name("a"))
+            .unwrap()
+            .is_empty()
+    );
+
+    missing_data
+        .settle(&missing(&[(3, "a", &[0])]), &missing(&[]))
+        .unwrap();
+    assert_eq!(high(&missing_data, 9), missing(&[(3, "a", &[2])]));
+    assert!(
+        missing_data
+            .boot_hashes(3, 0, &name("a"))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(missing_data.boot_hashes(3, 2, &name("a")).unwrap().len(), 1);
+    assert_eq!(missing_data.boot_hashes(3, 0, &name("b")).unwrap().len(), 1);
+
+    // The collection's data of block 7 expires with block 13, that of block 3 with block 9 has already.
+    for block in 10..13 {
+        commit(&state, MissingRows::new(block));
+    }
+    assert_eq!(missing_data.boot_hashes(7, 1, &name("b")).unwrap().len(), 1);
+    commit(&state, MissingRows::new(13));
+    assert!(
+        missing_data
+            .boot_hashes(7, 1, &name("b"))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(missing_data.is_missing(7, 1, &name("b")).unwrap(), None);
+    assert_eq!(missing_data.boot_hashes(3, 2, &name("a")).unwrap().len(), 1);
+}
+
+#[test]
+fn an_account_that_is_refused_is_none() {
+    let state = of_snapshot();
+    let refused = state
+        .missing_data()
+        .account_for_snapshot(10, |_, block| match block {
+            7 => Err(StateError::Damaged("test")),
+            _ => Ok(Membership {
+                is_eligible: true,
+                block_to_live: None,
+            }),
+        });
+    assert!(refused.is_err());
+    assert_eq!(state.missing_data().height().unwrap(), 0);
+}
+
+#[test]
+fn purges_are_remembered_by_the_last_one() {
+    let state = StateDatabase::in_memory().unwrap();
+    let key = Bytes::from_static(&[7; 32]);
+    for (block, purges) in (0..).zip([vec![], vec![2, 5], vec![], vec![0]]) {
+        let mut rows = MissingRows::new(block);
+        for transaction in purges {
+            rows.purge(transaction, &name("a"), &key);
+        }
+        commit(&state, rows);
+    }
+    let missing_data = state.missing_data();
+    let found = missing_data.purge_of(&name("a"), &key).unwrap().unwrap();
+    assert_eq!((found.block, found.transaction), (3, 0));
+    assert!(found.covers(3, 0) && found.covers(2, 9) && !found.covers(3, 1));
+    assert_eq!(missing_data.purge_of(&name("a"), &[7; 31]).unwrap(), None);
+    assert_eq!(missing_data.purge_of(&name("b"), &key).unwrap(), None);
+
+    let pending = missing_data.pending_purges(9).unwrap();
+    let heights: Vec<_> = pending
+        .iter()
+        .map(|purge| (purge.block, purge.transaction))
+        .collect();
+    assert_eq!(heights, [(1, 5), (3, 0)]);
+    assert!(
+        pending
+            .iter()
+            .all(|purge| purge.name == name("a") && purge.key_hash == key)
+    );
+    missing_data.purges_done(&pending[..1]).unwrap();
+    assert_eq!(missing_data.pending_purges(9).unwrap(), pending[1..]);
+    assert_eq!(
+        missing_data.purge_of(&name("a"), &key).unwrap(),
+        Some(found)
+    );
+}

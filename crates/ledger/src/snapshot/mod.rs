@@ -30,7 +30,6 @@
 //!   more of the blocks, beside the one in use. Where the first blocks are not there, since the channel
 //!   was itself joined by a snapshot, the request is dropped, with an error in the log. Fabric's state
 //!   never goes on.
-//! - Private data is not accounted for as missing that is in a snapshot by its hashes.
 //! - Files that are taken over are bounded and checked while they are read: names, lengths, counts,
 //!   versions, hashes. What a snapshot lists beyond the files above is refused.
 

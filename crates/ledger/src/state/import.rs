@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::entry::{Expiring, encode_value, split_namespace, stored_key};
 use super::{METADATA_PREFIX, SAVEPOINT_KEY, StateDatabase, StateError, VersionedValue};
+use crate::missing_data::put_boot_hash;
 use crate::store::{Batch, Durability, Table};
 
 /// What is written at once.
@@ -35,7 +36,7 @@ impl<'a> StateImport<'a> {
         self.state
     }
 
-    /// Adds a key of a namespace as it is stored. It is deleted with block `expires`, unless it is written
+    /// Adds a key of a namespace as it is stored; of a private one also to the accounts. It is deleted with block `expires`, unless it is written
     /// before.
     pub(crate) fn put(
         &mut self,
@@ -44,6 +45,7 @@ impl<'a> StateImport<'a> {
         value: &VersionedValue,
         expires: Option<u64>,
     ) -> Result<(), StateError> {
+        let hashed_key = key;
         let key = stored_key(namespace, key);
         if !value.metadata.is_empty() {
             let chaincode = split_namespace(namespace).0;
@@ -58,6 +60,11 @@ impl<'a> StateImport<'a> {
                 key: key.clone(),
             };
             self.batch.put(Table::Expiry, expiring.encode(), []);
+        }
+        if let (chaincode, Some(collection)) = split_namespace(namespace) {
+            let written = (value.version.block_num, value.version.tx_num);
+            let name = (chaincode, collection);
+            put_boot_hash(&mut self.batch, written, name, hashed_key, &value.value);
         }
         let value = encode_value(value);
         self.bytes += key.len() + value.len();

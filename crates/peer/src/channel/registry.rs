@@ -226,6 +226,11 @@ impl Channels {
         &self.0.ledgers
     }
 
+    /// The MSP of the peer's organisation.
+    pub(super) fn organization(&self) -> Option<&Arc<str>> {
+        self.0.options.organization.as_ref()
+    }
+
     pub(super) fn snapshot_join(&self) -> &SnapshotJoin {
         &self.0.snapshot_join
     }

@@ -12,7 +12,7 @@ use selvedge_validation::{Options, Validator};
 
 use super::registry::JoinError;
 use super::{ChannelError, Channels};
-use crate::commit::config_in_state;
+use crate::commit::{account_for_snapshot, config_in_state};
 
 /// The snapshot that is being taken over, if one is.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +108,12 @@ impl Channels {
     fn take_over(&self, folder: &Path) -> Result<(), SnapshotJoinError> {
         let path = folder.display();
         tracing::info!(target: "ledgermgmt", "Creating ledger from snapshot at {path}");
-        let ledger = self.ledgers().create_from_snapshot(folder, check_state)?;
+        let organization = self.organization();
+        let ledger = self
+            .ledgers()
+            .create_from_snapshot(folder, |channel, state| {
+                check_state(channel, state, organization)
+            })?;
         let id = ledger.channel().to_owned();
         tracing::info!(target: "ledgermgmt", "Created ledger [{id}] from snapshot");
         let channel = self.open(ledger)?;
@@ -118,10 +123,20 @@ impl Channels {
 }
 
 /// What [`Channels::check_genesis`] is for a block: the configuration must be one that this peer can serve.
-fn check_state(channel: &str, state: &StateDatabase) -> Result<(), String> {
+/// The private data that comes with the snapshot must be accountable for.
+fn check_state(
+    channel: &str,
+    state: &StateDatabase,
+    organization: Option<&Arc<str>>,
+) -> Result<(), String> {
     let config = config_in_state(channel, state).map_err(|error| error.to_string())?;
     let validator = Validator::new(Arc::new(config), Options::default());
-    validator.map(|_| ()).map_err(|error| error.to_string())
+    validator.map_err(|error| error.to_string())?;
+    if let Some(organization) = organization {
+        let accounted = account_for_snapshot(state, organization);
+        accounted.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn check_folder(folder: &Path) -> Result<(), SnapshotJoinError> {

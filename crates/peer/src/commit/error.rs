@@ -67,6 +67,19 @@ pub enum CommitError {
         /// The first block that it has.
         first: u64,
     },
+    /// The snapshot that the channel was joined by has private data of a collection that it does not define.
+    #[error(
+        "the snapshot has private data of block {block} in collection {chaincode}/{collection}, and no \
+         definition of that collection before this block"
+    )]
+    UndefinedCollection {
+        /// The chaincode.
+        chaincode: String,
+        /// The collection.
+        collection: String,
+        /// The block that wrote the data.
+        block: u64,
+    },
     /// An earlier block is in the block files and its changes are not in the state, so nothing can be
     /// validated.
     #[error("channel {channel}: the state has failed at an earlier block: open the ledger again")]

@@ -40,6 +40,7 @@ pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBloc
 pub use error::CommitError;
 use position::Position;
 pub(crate) use position::config_in_state;
+pub(crate) use private::account_for_snapshot;
 pub use recovery::{LevelProgress, fill_state};
 pub use state::LedgerState;
 
@@ -233,7 +234,8 @@ impl Committer {
             updates.add_history(changes::history(number, &verdicts, &resolved.codes));
         }
         if let Some(finder) = self.missing_finder() {
-            let missing = finder.of_verdicts(number, &verdicts, &block, &defined)?;
+            let missing =
+                finder.of_verdicts(number, &verdicts, &resolved.codes, &block, &defined)?;
             updates.add_missing_data(missing, &self.state.database().missing_data())?;
         }
         let envelopes = block.data.iter().flat_map(|data| &data.data);

@@ -108,12 +108,12 @@ impl Committer {
         };
         let missing = self.state.database().missing_data();
         let first = missing.height()?;
-        if first >= height {
+        let first_block = self.blocks.first_block();
+        if first >= height.max(first_block) {
             return Ok(());
         }
-        let first_block = self.blocks.first_block();
         if first < first_block {
-            missing.begin_at(first_block)?;
+            finder.account_for_snapshot(&missing, first_block)?;
         }
         let mut definitions: BTreeMap<u64, Vec<Defined>> = BTreeMap::new();
         for row in finder.config_history.rows() {

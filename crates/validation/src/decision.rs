@@ -8,7 +8,7 @@ use selvedge_channel::{ChannelConfig, config_update, decode_config_envelope};
 use selvedge_protos::kvrwset::KvWrite;
 use selvedge_protos::protos::TxValidationCode;
 
-use crate::definition::{Chaincode, Definition};
+use crate::definition::{Chaincode, CollectionFault, Definition};
 use crate::error::{Reason, Undecidable, ValidationError};
 use crate::key_policies::{KeyPolicies, NamespaceVerdict, Obstacle, Outcome};
 use crate::namespace::{Fault, NamespaceCheck};
@@ -168,7 +168,8 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
     }
 
     /// Before it commits, a peer looks up the configuration of every collection that an endorsed
-    /// transaction writes to, valid or not (Fabric: `gossip/privdata`, coordinator).
+    /// transaction writes to, valid or not, and who its members are (Fabric: `gossip/privdata`, coordinator
+    /// and eligibilityComputer).
     fn check_collections(&mut self, rwset: &TxRwSet) -> Result<Result<(), Reason>, Stop> {
         for part in &rwset.namespaces {
             let mut written = part.collections.iter().filter(|part| part.has_writes());
@@ -177,21 +178,29 @@ impl<S: StateReader, L: TransactionIds> Decision<'_, S, L> {
                 continue;
             };
             let definition = self.definition(namespace)?;
-            let undefined = |collection: &str| Reason::UndefinedCollection {
-                namespace: namespace.clone(),
-                collection: collection.to_owned(),
+            let reason = |collection: &str, fault| match fault {
+                CollectionFault::Undefined => Reason::UndefinedCollection {
+                    namespace: namespace.clone(),
+                    collection: collection.to_owned(),
+                },
+                CollectionFault::Members(fault) => Reason::CollectionMembers {
+                    namespace: namespace.clone(),
+                    collection: collection.to_owned(),
+                    fault,
+                },
             };
             let chaincode = match &*definition {
                 Definition::Chaincode(chaincode) => chaincode,
-                Definition::Undefined => return Ok(Err(undefined(&first.collection))),
+                Definition::Undefined => {
+                    return Ok(Err(reason(&first.collection, CollectionFault::Undefined)));
+                }
                 Definition::Unreadable(fault) => return Ok(Err(unreadable(namespace, fault))),
                 Definition::Legacy => return Ok(Err(legacy(namespace))),
             };
-            let missing = std::iter::once(first)
-                .chain(written)
-                .find(|part| !chaincode.configures_collection(&part.collection));
-            if let Some(part) = missing {
-                return Ok(Err(undefined(&part.collection)));
+            for part in std::iter::once(first).chain(written) {
+                if let Err(fault) = chaincode.check_collection(&part.collection) {
+                    return Ok(Err(reason(&part.collection, fault)));
+                }
             }
         }
         Ok(Ok(()))

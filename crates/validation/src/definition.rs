@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use selvedge_channel::ChannelConfig;
-use selvedge_policy::PolicyError;
+use selvedge_policy::{PolicyError, SignaturePolicy};
 use selvedge_protos::Message;
 use selvedge_protos::lifecycle::state_data::Type;
 use selvedge_protos::lifecycle::{
@@ -68,6 +68,8 @@ pub(crate) struct Collection {
     pub block_to_live: u64,
     /// The MSPs whose members may have its data.
     pub members: BTreeSet<String>,
+    /// What is wrong with the policy that says who is a member. A definition can be read nevertheless.
+    members_fault: Option<String>,
 }
 
 /// After how many further blocks what is written to a collection expires, `None` for never (Fabric:
@@ -83,6 +85,15 @@ pub fn block_to_live(
     let collection = chaincode.collections.get(collection);
     let blocks = collection.map_or(0, |collection| collection.block_to_live);
     Ok((blocks > 0).then_some(blocks))
+}
+
+/// Why private writes to a collection cannot be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CollectionFault {
+    /// There is no such collection.
+    Undefined,
+    /// The policy that says who is a member is none.
+    Members(String),
 }
 
 /// Whose endorsement policy counts for a collection.
@@ -149,10 +160,20 @@ impl Chaincode {
                 .is_some_and(|msp_id| config.application_org(msp_id).is_some())
     }
 
-    /// Whether Fabric finds a configuration for the collection (`CollectionInfo`): of an implicit one
-    /// always, even if the channel has no such organisation.
-    pub fn configures_collection(&self, name: &str) -> bool {
-        implicit_organization(name).is_some() || self.collections.contains_key(name)
+    /// Whether blocks with private writes to the collection can be committed: Fabric must find its
+    /// configuration (`CollectionInfo`: of an implicit one always, even if the channel has no such
+    /// organisation), and make a policy of what this says of its members (`core/common/privdata`,
+    /// SimpleCollection).
+    pub fn check_collection(&self, name: &str) -> Result<(), CollectionFault> {
+        if implicit_organization(name).is_some() {
+            return Ok(());
+        }
+        let collection = self.collections.get(name);
+        let collection = collection.ok_or(CollectionFault::Undefined)?;
+        match &collection.members_fault {
+            None => Ok(()),
+            Some(fault) => Err(CollectionFault::Members(fault.clone())),
+        }
     }
 
     /// The policy for writes to a collection (Fabric: `CollectionValidationInfo`).
@@ -301,7 +322,7 @@ pub(crate) fn read_collections(
     for config in parts(package, 1)? {
         let mut is_static = false;
         let (mut name, mut policy, mut block_to_live) = (String::new(), None, 0);
-        let mut members = BTreeSet::new();
+        let mut members_policy: Option<Vec<u8>> = None;
         // A message that stands twice is merged.
         for config in parts(config, 1)? {
             is_static = true;
@@ -312,7 +333,8 @@ pub(crate) fn read_collections(
                     (2, Value::Bytes(bytes)) => {
                         for policy in parts(bytes, 1)? {
                             check_signature_policy(policy, AROUND_POLICY)?;
-                            members.extend(organizations(policy));
+                            let merged = members_policy.get_or_insert_default();
+                            merged.extend_from_slice(policy);
                         }
                     }
                     (5, Value::Varint(blocks)) => block_to_live = blocks,
@@ -336,11 +358,21 @@ pub(crate) fn read_collections(
             collections.entry(name).or_insert(Collection {
                 policy,
                 block_to_live,
-                members,
+                members: organizations(members_policy.as_deref().unwrap_or_default()),
+                members_fault: members_fault(members_policy.as_deref()),
             });
         }
     }
     Ok(collections)
+}
+
+/// Why no policy can be made of what a collection says of its members.
+fn members_fault(policy: Option<&[u8]>) -> Option<String> {
+    let Some(policy) = policy else {
+        return Some("it has no policy for its members".to_owned());
+    };
+    let policy = SignaturePolicy::from_unversioned_bytes(policy, AROUND_POLICY);
+    policy.err().map(|error| error.to_string())
 }
 
 /// The MSPs that the principals of a signature policy name (Fabric: `SimpleCollection.MemberOrgs`). Roles,

@@ -129,6 +129,20 @@ pub enum Reason {
         /// The collection.
         collection: String,
     },
+    /// It has hashed writes to a collection of which nobody can say who its members are: execution failure before
+    /// the block is committed.
+    #[error(
+        "it writes to collection {namespace}/{collection}, whose members cannot be told ({fault}); a Go peer \
+         halts"
+    )]
+    CollectionMembers {
+        /// The chaincode.
+        namespace: String,
+        /// The collection.
+        collection: String,
+        /// What is wrong with the policy for its members.
+        fault: String,
+    },
     /// The definition of a chaincode that it calls or writes to cannot be read: look-up failure.
     #[error("the definition of {namespace} cannot be read ({fault}); a Go peer halts")]
     Definition {

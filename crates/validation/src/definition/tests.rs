@@ -173,3 +173,38 @@ proptest! {
         }
     }
 }
+
+/// What is wrong with the members of a collection, by the bytes of its `CollectionPolicyConfig`s.
+fn fault_of_members(policies: &[&[u8]]) -> Option<String> {
+    let mut config = field(1, b"c");
+    for policy in policies {
+        config.extend(field(2, policy));
+    }
+    let package = field(1, &field(1, &config));
+    let mut collections = read_collections(&package).unwrap();
+    collections.remove("c").unwrap().members_fault
+}
+
+#[test]
+fn a_policy_for_members_must_make_sense() {
+    let policy = parse_policy("OR('Org1MSP.member')").unwrap();
+    let complete = field(1, &policy.encode_to_vec());
+    assert_eq!(fault_of_members(&[&complete]), None);
+    // One that stands in two parts is put together.
+    let rule = policy.rule.as_ref().unwrap().encode_to_vec();
+    let principal = policy.identities[0].encode_to_vec();
+    let (rule, principal) = (field(2, &rule), field(3, &principal));
+    assert_eq!(
+        fault_of_members(&[&field(1, &rule), &field(1, &principal)]),
+        None
+    );
+    let absent: &[&[&[u8]]] = &[&[], &[b""], &[&field(9, b"x")]];
+    for policies in absent {
+        let fault = fault_of_members(policies).unwrap();
+        assert_eq!(fault, "it has no policy for its members");
+    }
+    // No rule, and a rule whose principal is not there.
+    assert!(fault_of_members(&[&field(1, b"")]).is_some());
+    assert!(fault_of_members(&[&field(1, &principal)]).is_some());
+    assert!(fault_of_members(&[&field(1, &rule)]).is_some());
+}

@@ -5,7 +5,10 @@ use selvedge_protos::Message;
 use selvedge_protos::common::{ConfigEnvelope, HeaderType};
 use selvedge_protos::lifecycle::{ChaincodeValidationInfo, StateData, StateMetadata, state_data};
 use selvedge_protos::protos::TxValidationCode::{self, *};
-use selvedge_protos::protos::{ChaincodeActionPayload, Transaction};
+use selvedge_protos::protos::{
+    ChaincodeActionPayload, CollectionConfig, CollectionConfigPackage, StaticCollectionConfig,
+    Transaction, collection_config,
+};
 use selvedge_validation::{Options, Reason, Undecidable, ValidationError};
 
 use crate::draft::{
@@ -223,6 +226,40 @@ fn hashed_writes_to_a_collection_that_is_not_defined() {
     // Implicit collections have a configuration, even of organisations that are not in the channel.
     let stranger = draft("vault", "_implicit_org_NoMSP").build();
     assert_eq!(fixture.codes(&[stranger]), [EndorsementPolicyFailure]);
+}
+
+#[test]
+fn hashed_writes_to_a_collection_without_members() {
+    let mut fixture = Fixture::new();
+    let config = StaticCollectionConfig {
+        name: "shared".to_owned(),
+        ..StaticCollectionConfig::default()
+    };
+    let payload = collection_config::Payload::StaticCollectionConfig(config);
+    let package = CollectionConfigPackage {
+        config: vec![CollectionConfig {
+            payload: Some(payload),
+        }],
+    };
+    let value = state_bytes(package.encode_to_vec());
+    let key = "namespaces/fields/vault/Collections";
+    fixture.peer.memory.set("_lifecycle", key, &value, None);
+
+    let mut draft = Draft::new(&fixture.members, "vault", private("vault", "shared", "k"));
+    for signs_wrongly in [false, true] {
+        draft.signs_wrongly = signs_wrongly;
+        let (position, reason) = fixture.undecidable(&[fixture.put("b"), draft.build()]);
+        assert_eq!(position, 1);
+        assert!(
+            matches!(&reason, Reason::CollectionMembers { collection, .. } if collection == "shared"),
+            "{reason}"
+        );
+    }
+    // It may stand there without writes.
+    let mut part = namespace("vault", &["k"], &[]);
+    part.collection_hashed_rwset = vec![collection("shared", &[], &[])];
+    let draft = Draft::new(&fixture.members, "vault", results([part]));
+    assert_eq!(fixture.codes(&[draft.build()]), [Valid]);
 }
 
 #[test]

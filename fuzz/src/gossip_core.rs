@@ -300,7 +300,7 @@ impl World {
         // The last is never joined.
         let channel = ChannelId::from(CHANNELS[script.choice(CHANNELS.len() - 1)]);
         let kind = script.byte();
-        if kind % 8 == 0 {
+        if kind.is_multiple_of(8) {
             self.handle(Event::ChannelLeft(channel));
             return;
         }

@@ -193,32 +193,24 @@ impl DeliverStream {
                 });
             }
         };
-        match Response::decode(message) {
-            Ok(Response {
-                block: Some(block), ..
-            }) => Ok(block),
-            Ok(Response {
-                status: Some(status),
-                ..
-            }) => Err(if status == i32::from(Status::Success) {
-                FetchError::Success { orderer: orderer() }
-            } else {
-                FetchError::Status {
-                    orderer: orderer(),
-                    status,
-                }
-            }),
-            Ok(_) => {
-                let reason = "it has neither a block nor a status".to_owned();
-                Err(FetchError::Malformed {
-                    orderer: orderer(),
-                    reason,
-                })
-            }
-            Err(error) => Err(FetchError::Malformed {
-                orderer: orderer(),
-                reason: error.to_string(),
-            }),
+        block_in(message, &self.orderer.address)
+    }
+}
+
+/// The block, or header, in a response of the ordering node at `address`.
+pub(crate) fn block_in(message: Bytes, address: &str) -> Result<Bytes, FetchError> {
+    let orderer = address.to_owned();
+    let malformed = |reason: String| FetchError::Malformed {
+        orderer: address.to_owned(),
+        reason,
+    };
+    let response = Response::decode(message).map_err(|error| malformed(error.to_string()))?;
+    match (response.block, response.status) {
+        (Some(block), _) => Ok(block),
+        (None, Some(status)) if status == i32::from(Status::Success) => {
+            Err(FetchError::Success { orderer })
         }
+        (None, Some(status)) => Err(FetchError::Status { orderer, status }),
+        (None, None) => Err(malformed("it has neither a block nor a status".to_owned())),
     }
 }

@@ -26,6 +26,8 @@ mod censorship;
 mod deliver;
 mod error;
 mod fetcher;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod headers;
 mod options;
 mod retry;

@@ -78,6 +78,8 @@ pub mod commit;
 pub mod conductor;
 pub mod config;
 pub mod delivery;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gossip;
 pub mod health;
 pub mod logging;

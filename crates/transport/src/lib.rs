@@ -31,6 +31,8 @@ mod generated {
 
 pub mod codec;
 mod connect;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gossip;
 mod incoming;
 mod io;

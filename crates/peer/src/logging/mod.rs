@@ -147,6 +147,24 @@ pub fn init(spec: &str, format: &str) -> Result<LogControl, LoggingError> {
     Ok(control)
 }
 
+/// A line in a format, for [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sample(format: &str) -> Result<String, FormatError> {
+    let record = format::Record {
+        level: Level::Info,
+        logger: "gossip.state",
+        function: "state",
+        caller: Some(("state.rs", 7)),
+        message: "a message",
+        fields: &[("name", "value".to_owned())],
+        time: &jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC),
+        id: 12,
+    };
+    let mut line = String::new();
+    Format::parse(format)?.write(&record, &mut line);
+    Ok(line)
+}
+
 /// Logs the reason for the end of the process, at Fabric's level `fatal`.
 pub fn fatal(message: &str) {
     tracing::error!(target: "peer", severity = "fatal", "{message}");

@@ -427,6 +427,13 @@ fn range(info: &SeekInfo, oldest: u64, height: u64) -> Result<(u64, u64), Code> 
     Ok((first, last))
 }
 
+/// For [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn seek(envelope: Envelope, oldest: u64, height: u64) -> Option<(u64, u64)> {
+    let request = SeekRequest::open(envelope).ok()?;
+    range(&request.info, oldest, height).ok()
+}
+
 fn is_config(block: &Block) -> bool {
     selvedge_channel::config_from_block(block).is_ok_and(|config| config.is_some())
 }

@@ -12,6 +12,9 @@ use std::num::NonZeroUsize;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use filtered::filter;
+
 /// Permits of a service with a limit on concurrent requests (`peer.limits.concurrency`).
 fn permits(limit: Option<NonZeroUsize>) -> usize {
     limit.map_or(Semaphore::MAX_PERMITS, |limit| {

@@ -132,6 +132,16 @@ pub struct PeerInfo {
     pub handshake_signature: Bytes,
 }
 
+/// For [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn check_handshake(
+    authenticator: &dyn PeerAuthenticator,
+    connection: &crate::TlsPeer,
+    frame: Bytes,
+) -> Result<PeerInfo, HandshakeFailure> {
+    authentication::check(authenticator, connection, frame).map(|proven| proven.peer)
+}
+
 /// What happened on the streams, in order for each peer.
 #[derive(Debug, Clone)]
 pub enum GossipEvent {

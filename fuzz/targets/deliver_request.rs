@@ -1,0 +1,4 @@
+#![no_main]
+//! See `selvedge_fuzz::deliver_request`.
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| selvedge_fuzz::deliver_request(bytes));

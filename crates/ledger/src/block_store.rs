@@ -230,8 +230,9 @@ impl BlockStore {
         self.append_batch([block])
     }
 
-    /// Appends blocks that follow each other with one sync at the end; for catching up. If one is
-    /// refused, none is stored.
+    /// Appends blocks that follow each other with one sync at the end, and more only if they have more than
+    /// a mebibyte; for catching up. If one is refused, none is stored. After a power cut any number of the
+    /// first of them may be there.
     pub fn append_batch<'a>(
         &self,
         blocks: impl IntoIterator<Item = &'a Block>,

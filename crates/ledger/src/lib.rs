@@ -44,7 +44,8 @@
 //!
 //! - **The process ends, or the power fails, within an append.** The last record may be incomplete.
 //!   Opening cuts it off, with a line in the log. What is cut was never told to be committed.
-//!   Zeros in the place of what did not reach the disk count as incomplete.
+//!   Zeros in the place of what did not reach the disk count as incomplete. Blocks that were to be synced
+//!   together go from the first incomplete one on; they are few, see [`BlockStore::append_batch`].
 //! - **Writing fails** (full disk, read-only file system, failed sync), of block files or index. The
 //!   store takes no more blocks until it is opened anew ([`LedgerError::Poisoned`]), since what the disk
 //!   then holds is known only by reading it back. Reading goes on.
@@ -109,4 +110,5 @@ pub use channel_id::{MAX_CHANNEL_ID_LENGTH, validate_channel_id};
 pub use error::LedgerError;
 pub use inspection::{IndexInspection, InspectedBlock, InspectedBlocks, Inspection};
 pub use manager::LedgerManager;
+pub use transaction_id::TransactionIds;
 pub use truncation::{CutPoint, CutProgress, Damage};

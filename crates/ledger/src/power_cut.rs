@@ -12,7 +12,7 @@ use selvedge_protos::kvrwset::Version;
 use crate::block_store::{BlockStore, Options};
 use crate::state::{Namespace, StateDatabase, StateError, StateUpdates, VersionedValue};
 use crate::store::Durability;
-use crate::test_support::{CHANNEL, chain, copy_folder};
+use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block};
 use crate::testing::{CrashingStore, FailingDisk, contents, open_block_store};
 use crate::transaction_id::transaction_id;
 
@@ -47,22 +47,39 @@ impl Remains {
 
     /// Opens the ledger, brings it level, and commits what it lacks of `blocks`. The number of blocks
     /// that were told to be committed.
-    fn commit(&self, disk: &FailingDisk, blocks: &[Block]) -> u64 {
-        let Ok(ledger) = Ledger::open(self, disk) else {
+    fn commit(&self, disk: &FailingDisk, blocks: &[Block], manner: Manner) -> u64 {
+        let Ok(ledger) = Ledger::open(self, disk, manner) else {
             return 0;
         };
         let mut told = ledger.blocks.height();
-        let rest = blocks.iter().skip(told as usize);
-        for block in rest {
-            if ledger.blocks.append(block).is_err() {
+        let rest = blocks.get(told as usize..).unwrap_or_default();
+        for group in rest.chunks(manner.group) {
+            if ledger.blocks.append_batch(group).is_err() {
                 break;
             }
-            ledger.apply(block).unwrap();
-            told += 1;
+            for block in group {
+                ledger.apply(block).unwrap();
+                told += 1;
+            }
         }
         told
     }
 }
+
+/// How blocks are committed.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// So many are synced together.
+    group: usize,
+    /// How long a block file becomes.
+    max_file_bytes: u64,
+}
+
+/// One by one, about two in a file.
+const SINGLY: Manner = Manner {
+    group: 1,
+    max_file_bytes: 500,
+};
 
 struct Ledger {
     blocks: BlockStore,
@@ -70,10 +87,13 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn open(remains: &Remains, disk: &FailingDisk) -> Result<Self, crate::LedgerError> {
-        // Room for about two blocks.
+    fn open(
+        remains: &Remains,
+        disk: &FailingDisk,
+        manner: Manner,
+    ) -> Result<Self, crate::LedgerError> {
         let options = Options {
-            max_file_bytes: 500,
+            max_file_bytes: manner.max_file_bytes,
             ..Options::default()
         };
         let index = Arc::clone(&remains.index) as _;
@@ -130,11 +150,11 @@ fn updates(block: &Block) -> StateUpdates {
 }
 
 /// How it should be, for each height.
-fn references(blocks: &[Block]) -> Vec<Remains> {
+fn references(blocks: &[Block], manner: Manner) -> Vec<Remains> {
     let heights = 0..=blocks.len();
     let references = heights.map(|height| {
         let remains = Remains::new();
-        let told = remains.commit(&FailingDisk::endless(), &blocks[..height]);
+        let told = remains.commit(&FailingDisk::endless(), &blocks[..height], manner);
         assert_eq!(told, height as u64);
         remains
     });
@@ -149,62 +169,115 @@ fn assert_equal(found: &Remains, expected: &Remains) {
 
 /// Opens what a power cut has left: nothing told is lost, no half block is there, the databases agree;
 /// and the ledger goes on as if nothing had been.
-fn check(remains: &Remains, told: u64, blocks: &[Block], references: &[Remains]) {
+fn check(remains: &Remains, told: u64, blocks: &[Block], references: &[Remains], manner: Manner) {
     let disk = FailingDisk::endless();
-    let ledger = Ledger::open(remains, &disk).unwrap();
+    let ledger = Ledger::open(remains, &disk, manner).unwrap();
     let height = ledger.blocks.height();
-    assert!((told..=told + 1).contains(&height), "{told}, {height}");
+    let most = told + manner.group as u64;
+    assert!((told..=most).contains(&height), "{told}, {height}");
     for (number, block) in (0..height).zip(blocks) {
         assert_eq!(ledger.blocks.block(number).unwrap().as_ref(), Some(block));
     }
     drop(ledger);
     assert_equal(remains, &references[height as usize]);
-    assert_eq!(remains.commit(&disk, blocks), blocks.len() as u64);
+    assert_eq!(remains.commit(&disk, blocks, manner), blocks.len() as u64);
     assert_equal(remains, &references[blocks.len()]);
 }
 
 #[test]
 fn at_every_operation_with_every_loss() {
     let blocks = chain(BLOCKS);
-    let references = references(&blocks);
-    for zeros in [false, true] {
-        for budget in 0.. {
-            let remains = Remains::new();
-            let disk = FailingDisk::by_operation(budget);
-            let told = remains.commit(&disk, &blocks);
-            let is_complete = disk.used() < budget;
-            disk.cut_power(zeros);
-            for index in remains.index.after_power_cut() {
-                for state in remains.state.after_power_cut() {
-                    let left = remains.with_first(index, state);
-                    check(&left, told, &blocks, &references);
+    let in_one_file = Manner {
+        group: 3,
+        max_file_bytes: 1 << 20,
+    };
+    for manner in [SINGLY, in_one_file] {
+        let references = references(&blocks, manner);
+        for zeros in [false, true] {
+            for budget in 0.. {
+                let remains = Remains::new();
+                let disk = FailingDisk::by_operation(budget);
+                let told = remains.commit(&disk, &blocks, manner);
+                let is_complete = disk.used() < budget;
+                disk.cut_power(zeros);
+                for index in remains.index.after_power_cut() {
+                    for state in remains.state.after_power_cut() {
+                        let left = remains.with_first(index, state);
+                        check(&left, told, &blocks, &references, manner);
+                    }
                 }
-            }
-            if is_complete {
-                assert!(told == BLOCKS && budget > 20, "{told}, {budget}");
-                break;
+                if is_complete {
+                    assert!(told == BLOCKS && budget > 7, "{told}, {budget}");
+                    break;
+                }
             }
         }
     }
 }
 
+/// What is left of what was not synced.
+#[derive(Debug, Clone)]
+enum Loss {
+    All,
+    Zeros,
+    /// Some sectors survive.
+    Sectors(Vec<bool>),
+}
+
+fn any_loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![
+        Just(Loss::All),
+        Just(Loss::Zeros),
+        prop::collection::vec(any::<bool>(), 1..20).prop_map(Loss::Sectors),
+    ]
+}
+
+impl Loss {
+    fn happen(&self, disk: &FailingDisk) {
+        match self {
+            Self::All => disk.cut_power(false),
+            Self::Zeros => disk.cut_power(true),
+            Self::Sectors(survive) => {
+                let mut sectors = survive.iter().copied().cycle();
+                disk.cut_power_in_sectors(|| sectors.next().unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// Blocks of less than a sector to some sectors.
+fn blocks_of_any_size(sizes: &[usize]) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for (number, size) in sizes.iter().enumerate() {
+        let envelope = envelope(&format!("tx-{number}"), &vec![b'x'; *size]);
+        blocks.push(next_block(blocks.last(), vec![envelope], &[0]));
+    }
+    blocks
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Twice, the second time while the ledger recovers or goes on.
     #[test]
     fn at_any_byte_and_again(
-        budgets in [0..2500_u64, 0..2500_u64],
+        sizes in prop::collection::vec(0..1500_usize, 5..8),
+        shares in any::<[prop::sample::Index; 2]>(),
         kept in any::<[(prop::sample::Index, prop::sample::Index); 2]>(),
-        zeros in any::<[bool; 2]>(),
+        losses in [any_loss(), any_loss()],
+        group in 1..5_usize,
+        max_file_bytes in prop_oneof![Just(500_u64), Just(4000), Just(1 << 20)],
     ) {
-        let blocks = chain(BLOCKS);
+        let manner = Manner { group, max_file_bytes };
+        let blocks = blocks_of_any_size(&sizes);
+        let references = references(&blocks, manner);
         let mut remains = Remains::new();
         let mut told = 0;
-        for ((budget, kept), zeros) in budgets.into_iter().zip(kept).zip(zeros) {
-            let disk = FailingDisk::new(budget);
-            told = told.max(remains.commit(&disk, &blocks));
-            disk.cut_power(zeros);
+        let most = sizes.iter().sum::<usize>() + 250 * sizes.len();
+        for ((share, kept), loss) in shares.into_iter().zip(kept).zip(losses) {
+            let disk = FailingDisk::new(share.index(most) as u64);
+            told = told.max(remains.commit(&disk, &blocks, manner));
+            loss.happen(&disk);
             let any_of = |store: &CrashingStore, index: prop::sample::Index| {
                 let (fewest, all) = store.after_power_cut().into_inner();
                 fewest + index.index(all - fewest + 1)
@@ -213,6 +286,6 @@ proptest! {
             let state = any_of(&remains.state, kept.1);
             remains = remains.with_first(index, state);
         }
-        check(&remains, told, &blocks, &references(&blocks));
+        check(&remains, told, &blocks, &references, manner);
     }
 }

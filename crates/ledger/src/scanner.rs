@@ -13,6 +13,7 @@ use crate::block_files::{BlockFiles, check_block};
 use crate::block_format::{EnvelopeSpan, MAX_VARINT_LENGTH, read_prefix};
 use crate::block_index::{BlockEntry, Place};
 use crate::bootstrap::Bootstrap;
+use crate::writer::MAX_UNSYNCED_BYTES;
 
 const READ_AHEAD: usize = 256 << 10;
 
@@ -61,6 +62,15 @@ impl OpenFile {
     fn read(&mut self, bytes: &mut [u8]) -> Result<(), LedgerError> {
         let read = self.reader.read_exact(bytes);
         read.map_err(|error| LedgerError::io("read", &self.path)(error))
+    }
+
+    /// What is in the file from `offset` on, where it is read next, to the end of the sector.
+    fn rest_of_sector(&mut self, offset: u64) -> Result<Vec<u8>, LedgerError> {
+        let rest = (SECTOR - into_sector(offset)) % SECTOR;
+        let mut bytes = Vec::new();
+        let read = (&mut self.reader).take(rest as u64).read_to_end(&mut bytes);
+        read.map_err(|error| LedgerError::io("read", &self.path)(error))?;
+        Ok(bytes)
     }
 
     fn only_zeros_follow(&mut self) -> Result<bool, LedgerError> {
@@ -207,17 +217,25 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
-    /// Whether a record that is no block counts as a write that did not end: it is the last one and
-    /// has parts that never reached the disk. After a power cut some file systems show zeros there.
+    /// Whether a record that is no block counts as a write that did not end: nothing from it on was told to be
+    /// committed, and it has parts that never reached the disk. After a power cut some file systems show
+    /// zeros there. It is the last record, or one of the last few, which were to be synced together: then
+    /// those after it may be whole, and are lost with it.
     fn is_unwritten(&self, record: &[u8], open: &mut OpenFile) -> Result<bool, LedgerError> {
         if self.file < self.last {
             return Ok(false);
         }
-        let at_end = self.offset + record.len() as u64 == open.length;
-        if at_end && has_unwritten_sector(record, self.offset) {
-            return Ok(true);
+        let left = open.length - self.offset;
+        let end = self.offset + record.len() as u64;
+        let mut bytes = record.to_vec();
+        if end == open.length || left <= MAX_UNSYNCED_BYTES {
+            // The sector that it ends in may have been written with it or not at all.
+            bytes.extend(open.rest_of_sector(end)?);
+            if has_unwritten_sector(&bytes, self.offset) || begins_unwritten(&bytes, self.offset) {
+                return Ok(true);
+            }
         }
-        Ok(record.iter().all(|byte| *byte == 0) && open.only_zeros_follow()?)
+        Ok(bytes.iter().all(|byte| *byte == 0) && open.only_zeros_follow()?)
     }
 
     fn corrupt(&self, reason: String) -> LedgerError {
@@ -230,17 +248,29 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether a sector that the record fills, or its last part of one, is all zeros. Shorter runs of
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+
+/// Bytes of the sector before an offset.
+fn into_sector(offset: u64) -> usize {
+    usize::try_from(offset % SECTOR as u64).unwrap_or_default()
+}
+
+/// Whether a sector that the bytes fill, or their last part of one, is all zeros. Shorter runs of
 /// zeros at the end say nothing, since the last metadata slots are often empty.
-fn has_unwritten_sector(record: &[u8], offset: u64) -> bool {
-    const SECTOR: usize = 512;
+fn has_unwritten_sector(bytes: &[u8], offset: u64) -> bool {
     const TELLING: usize = 64;
-    let into_sector = usize::try_from(offset % SECTOR as u64).unwrap_or_default();
-    let aligned = record.get((SECTOR - into_sector) % SECTOR..);
+    let aligned = bytes.get((SECTOR - into_sector(offset)) % SECTOR..);
     aligned
         .unwrap_or_default()
         .chunks(SECTOR)
         .any(|sector| sector.len() >= TELLING && sector.iter().all(|byte| *byte == 0))
+}
+
+/// Whether the sector in which the bytes begin is all zeros from there on. No record has the length 0.
+fn begins_unwritten(bytes: &[u8], offset: u64) -> bool {
+    let first = bytes.get(..SECTOR - into_sector(offset));
+    first.is_some_and(|first| first.iter().all(|byte| *byte == 0))
 }
 
 #[cfg(test)]

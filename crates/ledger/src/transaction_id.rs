@@ -1,13 +1,15 @@
 //! The id of a transaction, found in its envelope.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::{Buf, Bytes};
-use selvedge_protos::common::{ChannelHeader, Envelope, Payload, SignatureHeader};
+use selvedge_protos::common::{Block, ChannelHeader, Envelope, Payload, SignatureHeader};
 use selvedge_protos::envelope::{self, CHANNEL_HEADER, ENVELOPE, PAYLOAD, SIGNATURE_HEADER};
 use selvedge_protos::schema::decode;
 
 use crate::block_format::read_varint;
+use crate::block_index::id_key;
 
 /// The id under which a transaction is indexed: the one in its channel header, otherwise the one
 /// that nonce and creator make. Empty for an envelope that does not parse (Fabric:
@@ -16,6 +18,24 @@ pub(crate) fn transaction_id(envelope: &Bytes) -> Cow<'_, str> {
     match usual_id(envelope) {
         Some(id) => id.into(),
         None => any_id(envelope.clone()).unwrap_or_default().into(),
+    }
+}
+
+/// The ids of transactions in blocks that are not in a ledger yet.
+#[derive(Debug, Default)]
+pub struct TransactionIds(HashSet<Vec<u8>>);
+
+impl TransactionIds {
+    /// Adds those of a block, as the ledger is going to find them.
+    pub fn add(&mut self, block: &Block) {
+        let envelopes = block.data.iter().flat_map(|data| &data.data);
+        let keys = envelopes.map(|envelope| id_key(&transaction_id(envelope)));
+        self.0.extend(keys);
+    }
+
+    /// Whether a block has a transaction with this id.
+    pub fn contains(&self, id: &str) -> bool {
+        !self.0.is_empty() && self.0.contains(&id_key(id))
     }
 }
 

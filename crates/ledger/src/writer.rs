@@ -11,12 +11,18 @@ use crate::disk::{AppendFile, Disk};
 /// What is gathered before it is handed to the operating system.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Several records are synced together only as long as they have no more bytes than that. What a power cut
+/// leaves of them can be anything, so recovery must know how far back it may find that.
+pub(crate) const MAX_UNSYNCED_BYTES: u64 = 1 << 20;
+
 /// The end of the chain on disk.
 pub(crate) struct Writer {
     file: BufWriter<Box<dyn AppendFile>>,
     number: u32,
     length: u64,
     max_length: u64,
+    /// Bytes of records that are not safe yet.
+    unsynced: u64,
 }
 
 impl Writer {
@@ -45,6 +51,7 @@ impl Writer {
             number,
             length,
             max_length,
+            unsynced: 0,
         })
     }
 
@@ -57,6 +64,9 @@ impl Writer {
         record: &Record<'_>,
     ) -> Result<Place, LedgerError> {
         let length = record.length();
+        if self.unsynced > 0 && self.unsynced + length > MAX_UNSYNCED_BYTES {
+            self.sync(files)?;
+        }
         if self.length > 0 && self.length + length > self.max_length {
             self.begin_next_file(disk, files)?;
         }
@@ -69,6 +79,7 @@ impl Writer {
             length,
         };
         self.length += length;
+        self.unsynced += length;
         Ok(place)
     }
 
@@ -81,7 +92,9 @@ impl Writer {
         self.file
             .get_mut()
             .sync()
-            .map_err(|error| LedgerError::io("sync", &path())(error))
+            .map_err(|error| LedgerError::io("sync", &path())(error))?;
+        self.unsynced = 0;
+        Ok(())
     }
 
     /// After a failure: leaves the file as it is. Dropping would write what is still buffered.

@@ -80,10 +80,7 @@ impl Validator {
     /// calling thread, which takes part. Costs for each transaction one signature check and one for each
     /// endorsement, on a cold cache also those of the certificates.
     pub fn prepare(&self, block: &Block) -> PreparedBlock {
-        let header = block.header.as_ref();
-        let data = block.data.as_ref();
-        let envelopes = data.map(|data| data.data.clone()).unwrap_or_default();
-        let number = header.map(|header| header.number).unwrap_or_default();
+        let (number, envelopes) = parts(block);
         PreparedBlock {
             number,
             transactions: self.open(number, &envelopes),
@@ -92,12 +89,39 @@ impl Validator {
         }
     }
 
+    /// Likewise of several blocks, the transactions of all of them side by side: for blocks of few
+    /// transactions.
+    pub fn prepare_all<'a>(
+        &self,
+        blocks: impl IntoIterator<Item = &'a Block>,
+    ) -> Vec<PreparedBlock> {
+        let blocks: Vec<_> = blocks.into_iter().map(parts).collect();
+        let envelopes = blocks.iter().flat_map(|(number, envelopes)| {
+            let envelopes = envelopes.iter();
+            envelopes.map(|envelope| (*number, envelope))
+        });
+        let envelopes: Vec<_> = envelopes.collect();
+        let open = |(number, envelope): &(u64, &Bytes)| self.open_one(*number, envelope);
+        let mut opened = parallel::map(&envelopes, self.options.workers, open).into_iter();
+        let prepared = blocks.into_iter().map(|(number, envelopes)| PreparedBlock {
+            number,
+            transactions: opened.by_ref().take(envelopes.len()).collect(),
+            envelopes,
+            config: self.config.clone(),
+        });
+        prepared.collect()
+    }
+
     fn open(&self, number: u64, envelopes: &[Bytes]) -> Vec<Opened> {
-        let open = |envelope: &Bytes| match number {
+        let open = |envelope: &Bytes| self.open_one(number, envelope);
+        parallel::map(envelopes, self.options.workers, open)
+    }
+
+    fn open_one(&self, number: u64, envelope: &Bytes) -> Opened {
+        match number {
             0 => Opened::open_genesis(envelope),
             _ => Opened::open(envelope, &self.config),
-        };
-        parallel::map(envelopes, self.options.workers, open)
+        }
     }
 
     /// Gives the verdicts on a prepared block, one for each transaction. `state` and `ledger` must be as
@@ -133,6 +157,13 @@ impl Validator {
     ) -> Result<Vec<TxVerdict>, ValidationError> {
         self.decide(self.prepare(block), state, ledger)
     }
+}
+
+/// Number and envelopes.
+fn parts(block: &Block) -> (u64, Vec<Bytes>) {
+    let (header, data) = (block.header.as_ref(), block.data.as_ref());
+    let envelopes = data.map(|data| data.data.clone()).unwrap_or_default();
+    (header.map_or(0, |header| header.number), envelopes)
 }
 
 impl PreparedBlock {

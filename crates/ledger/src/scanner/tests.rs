@@ -69,16 +69,33 @@ fn zeros_at_the_end_can_be_cut_off() {
     }
 }
 
+/// Several blocks may have been written and not synced; not so many as lie behind.
 #[test]
-fn zeros_before_a_block_are_corrupt() {
+fn zeros_before_blocks_can_be_cut_off_near_the_end_only() {
     let records: Vec<_> = chain(2).iter().map(record).collect();
-    let content = [records[0].as_slice(), &[0; 600], &records[1]].concat();
-    let (_folder, files) = folder_of(&[&content]);
-    match scan(&files).unwrap_err() {
-        LedgerError::Corrupt { offset, block, .. } => {
-            assert_eq!((offset, block), (records[0].len() as u64, 1));
+    let first = records[0].len() as u64;
+    let zeros = |behind: usize| {
+        let mut content = records[0].clone();
+        content.extend([0; 600]);
+        content.extend(&records[1]);
+        content.extend(vec![7; behind]);
+        content
+    };
+    for (contents, torn) in [
+        (vec![zeros(0)], true),
+        (vec![zeros(10_000)], true),
+        (vec![zeros(MAX_UNSYNCED_BYTES as usize)], false),
+        (vec![zeros(0), records[1].clone()], false),
+    ] {
+        let contents: Vec<_> = contents.iter().map(Vec::as_slice).collect();
+        let (_folder, files) = folder_of(&contents);
+        match scan(&files) {
+            Ok(scan) => assert!(torn && scan.torn && scan.end == (0, first)),
+            Err(LedgerError::Corrupt { offset, block, .. }) => {
+                assert!(!torn && (offset, block) == (first, 1));
+            }
+            Err(other) => panic!("{other}"),
         }
-        other => panic!("{other}"),
     }
 }
 

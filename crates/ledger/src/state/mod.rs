@@ -37,7 +37,7 @@ use parking_lot::RwLock;
 use selvedge_protos::kvrwset::Version;
 
 use crate::store::{
-    Batch, Durability, FjallStore, LongKeys, MemoryStore, Store, StoreError, Table,
+    Batch, Durability, FjallStore, LongKeys, MemoryStore, Overlay, Store, StoreError, Table,
 };
 use entry::{Expiring, decode_value, encode_value, expiry_prefix, split_key, state_key};
 pub(crate) use entry::{is_hashed_namespace, split_namespace};
@@ -150,6 +150,8 @@ pub struct StateDatabase {
     poison: Arc<OnceLock<String>>,
     /// Whether it can be made anew from the blocks, and no damage has been found.
     is_expendable: Arc<AtomicBool>,
+    /// Where damage is recorded, if not in the store itself.
+    beneath: Option<Arc<dyn Store>>,
 }
 
 impl StateError {
@@ -203,6 +205,7 @@ impl StateDatabase {
             with_metadata: Arc::new(RwLock::new(with_metadata)),
             poison: Arc::default(),
             is_expendable: Arc::default(),
+            beneath: None,
         })
     }
 
@@ -213,6 +216,19 @@ impl StateDatabase {
             with_metadata: Arc::new(RwLock::new(self.with_metadata.read().clone())),
             poison: Arc::default(),
             is_expendable: Arc::default(),
+            beneath: None,
+        }
+    }
+
+    /// The state as it is going to be when some blocks are committed: it shows this one, and keeps what is
+    /// committed to it in memory. While it lives, this one must not change.
+    pub fn staging(&self) -> Self {
+        Self {
+            store: Arc::new(Overlay::new(Arc::clone(&self.store))),
+            with_metadata: Arc::new(RwLock::new(self.with_metadata.read().clone())),
+            poison: Arc::default(),
+            is_expendable: Arc::clone(&self.is_expendable),
+            beneath: Some(Arc::clone(&self.store)),
         }
     }
 
@@ -254,7 +270,8 @@ impl StateDatabase {
             tracing::error!(%error, "The state is going to be built anew when it is opened next");
             let mut batch = Batch::default();
             batch.put(Table::Meta, FORMAT_KEY, DAMAGED);
-            if let Err(error) = self.store.commit(batch, Durability::Disk) {
+            let store = self.beneath.as_ref().unwrap_or(&self.store);
+            if let Err(error) = store.commit(batch, Durability::Disk) {
                 tracing::error!(%error, "That it is damaged cannot be recorded in the state");
             }
         }

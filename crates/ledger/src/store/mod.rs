@@ -6,10 +6,12 @@
 mod fjall;
 mod long_keys;
 mod memory;
+mod overlay;
 
 pub use self::fjall::FjallStore;
 pub use self::long_keys::LongKeys;
 pub use self::memory::MemoryStore;
+pub(crate) use self::overlay::Overlay;
 
 use std::sync::Arc;
 

@@ -1,3 +1,6 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 fn on_both(test: impl Fn(&dyn Store)) {
@@ -188,4 +191,46 @@ fn a_snapshot_shows_all_tables_as_of_one_moment() {
         assert!(matches!(snapshot.clear(), Err(StoreError::ReadOnly)));
         assert_eq!(keys(&*snapshot, "", None), ["a"]);
     });
+}
+
+proptest! {
+    /// Over a store with some changes an overlay with others is what a store with all of them is.
+    #[test]
+    fn an_overlay_shows_its_changes_and_those_beneath(
+        beneath in vec((0..20_u8, any::<Option<u8>>()), 0..20),
+        above in vec((0..20_u8, any::<Option<u8>>()), 0..20),
+        from in 0..20_u8,
+        to in prop::option::of(0..20_u8),
+    ) {
+        let (base, all) = (Arc::new(MemoryStore::new()), MemoryStore::new());
+        let commit = |store: &dyn Store, changes: &[(u8, Option<u8>)]| {
+            let mut batch = Batch::default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.put(Table::State, [*key], [*value]),
+                    None => batch.delete(Table::State, [*key]),
+                }
+            }
+            store.commit(batch, Durability::Process).unwrap();
+        };
+        commit(&*base, &beneath);
+        let before: Vec<_> = base.range(Table::State, &[], None).map(Result::unwrap).collect();
+        let overlay = Overlay::new(base.clone());
+        commit(&overlay, &above);
+        commit(&all, &beneath);
+        commit(&all, &above);
+        let to = to.map(|to| [to]);
+        let range = |store: &dyn Store| -> Vec<_> {
+            let to = to.as_ref().map(|to| &to[..]);
+            store.range(Table::State, &[from], to).map(Result::unwrap).collect()
+        };
+        prop_assert_eq!(range(&overlay), range(&all));
+        prop_assert_eq!(range(&*overlay.snapshot()), range(&all));
+        for key in 0..20 {
+            let found = overlay.get(Table::State, &[key]).unwrap();
+            prop_assert_eq!(found, all.get(Table::State, &[key]).unwrap());
+        }
+        let after: Vec<_> = base.range(Table::State, &[], None).map(Result::unwrap).collect();
+        prop_assert_eq!(before, after);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,19 +73,42 @@ impl FailingDisk {
     /// Takes from the disk what was not synced. `zeros` leaves zeros in its place, as file systems
     /// do that write a file's length before its content.
     pub fn cut_power(&self, zeros: bool) {
+        match zeros {
+            false => self.cut_power_with(None),
+            true => self.cut_power_with(Some(&mut || false)),
+        }
+    }
+
+    /// Takes from the disk what was not synced, leaving zeros, but for those sectors of which `survives` says
+    /// that they were written.
+    pub fn cut_power_in_sectors(&self, mut survives: impl FnMut() -> bool) {
+        self.cut_power_with(Some(&mut survives));
+    }
+
+    fn cut_power_with(&self, mut survives: Option<&mut dyn FnMut() -> bool>) {
+        const SECTOR: u64 = 512;
         let mut state = self.state.lock();
         for (path, (safe, named)) in &state.files {
             let Ok(file) = OpenOptions::new().write(true).open(path) else {
                 continue;
             };
             let length = file.metadata().unwrap().len();
-            if !named && !zeros {
-                fs::remove_file(path).unwrap();
+            let Some(survives) = &mut survives else {
+                if *named {
+                    file.set_len((*safe).min(length)).unwrap();
+                } else {
+                    fs::remove_file(path).unwrap();
+                }
                 continue;
-            }
-            file.set_len((*safe).min(length)).unwrap();
-            if zeros {
-                file.set_len(length).unwrap();
+            };
+            let mut begin = *safe;
+            while begin < length {
+                let end = (begin - begin % SECTOR + SECTOR).min(length);
+                if !survives() {
+                    let zeros = vec![0; (end - begin) as usize];
+                    file.write_all_at(&zeros, begin).unwrap();
+                }
+                begin = end;
             }
         }
         for (before, after) in state.renames.drain(..).rev() {

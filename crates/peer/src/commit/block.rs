@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvedge_ledger::state::StateUpdates;
 use selvedge_protos::Message;
+use selvedge_protos::block::header_hash;
 use selvedge_protos::common::{
     Block, BlockMetadataIndex, ChannelHeader, Envelope, Metadata, Payload,
 };
@@ -30,6 +31,23 @@ pub struct ValidatedBlock {
 }
 
 impl ValidatedBlock {
+    /// What it became, with the time that it took to write its block and its changes.
+    pub(super) fn committed(self, blocks: Duration, state: Duration) -> CommittedBlock {
+        let header = self.block.header.unwrap_or_default();
+        CommittedBlock {
+            number: self.number,
+            header_hash: header_hash(&header),
+            data_hash: header.data_hash,
+            commit_hash: self.commit_hash,
+            transactions: self.transactions,
+            times: CommitTimes {
+                blocks,
+                state,
+                ..self.times
+            },
+        }
+    }
+
     /// By what the blocks after it are judged, if it brings a configuration.
     pub fn next_validator(&self) -> Option<&Arc<Validator>> {
         self.next.as_ref()

@@ -4,6 +4,10 @@
 //! versions, then the conflicts of versions. Verdicts and commit hash are written into its metadata, the
 //! block goes to the block files, and when it is safe there its changes go to the state.
 //!
+//! Blocks that wait can be written together, with one sync ([`Committer::commit_all`]). Those after the first
+//! are validated as if it were in the ledger, from what it changes (`staged`); nobody else sees any of
+//! it before the block is safe.
+//!
 //! The block files are the truth. A state that is behind them is brought level when the ledger is
 //! opened: from the verdicts in the blocks, without validating anew.
 //!
@@ -15,10 +19,12 @@
 pub(crate) mod block;
 mod changes;
 mod error;
+mod group;
 mod position;
 mod private;
 mod recovery;
 pub mod replay;
+mod staged;
 mod state;
 pub mod verify;
 
@@ -30,7 +36,6 @@ use selvedge_ledger::BlockStore;
 use selvedge_ledger::snapshot::ChannelSnapshots;
 use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
-use selvedge_protos::block::header_hash;
 use selvedge_protos::common::Block;
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::mvcc;
@@ -38,10 +43,12 @@ use selvedge_validation::{Options, PreparedBlock, TransactionKind, TxVerdict, Va
 
 pub use block::{CommitTimes, CommittedBlock, CommittedTransaction, ValidatedBlock};
 pub use error::CommitError;
+pub(crate) use group::GroupSize;
 use position::Position;
 pub(crate) use position::config_in_state;
 pub(crate) use private::account_for_snapshot;
 pub use recovery::{LevelProgress, fill_state};
+use staged::Staged;
 pub use state::LedgerState;
 
 /// How blocks are committed.
@@ -110,6 +117,7 @@ pub struct Committer {
     options: CommitOptions,
     config_block: u64,
     snapshots: Option<Arc<ChannelSnapshots>>,
+    staged: Staged,
 }
 
 impl Committer {
@@ -151,6 +159,7 @@ impl Committer {
             )?),
             options,
             snapshots,
+            staged: Staged::default(),
         };
         committer.bring_level()?;
         Ok(committer)
@@ -192,10 +201,34 @@ impl Committer {
         self.write(validated)
     }
 
-    /// Gives the verdicts on the next block, and finds out what it changes. That the block is genuine the
-    /// caller has verified. `prepared` is what [`Validator::prepare`] made of it.
+    /// Validates and commits the next blocks, those that need no rules of each other with one sync. What
+    /// is committed is told in order, also if a later block is not.
+    pub fn commit_all(
+        &mut self,
+        blocks: impl IntoIterator<Item = (Block, PreparedBlock)>,
+        mut told: impl FnMut(CommittedBlock),
+    ) -> Result<(), CommitError> {
+        for (block, prepared) in blocks {
+            let validated = match self.validate(block, prepared) {
+                Ok(validated) => validated,
+                Err(error) => {
+                    self.write_staged(&mut told)?;
+                    return Err(error);
+                }
+            };
+            self.stage(validated);
+            if self.staged.brings_rules() {
+                self.write_staged(&mut told)?;
+            }
+        }
+        self.write_staged(&mut told)
+    }
+
+    /// Gives the verdicts on the next block, after those that are staged, and finds out what it changes.
+    /// That the block is genuine the caller has verified. `prepared` is what [`Validator::prepare`] made of
+    /// it.
     pub fn validate(
-        &self,
+        &mut self,
         mut block: Block,
         prepared: PreparedBlock,
     ) -> Result<ValidatedBlock, CommitError> {
@@ -204,20 +237,22 @@ impl Committer {
                 channel: self.blocks.channel().to_owned(),
             });
         }
+        self.staged.apply(&self.state)?;
+        let state = self.staged.state().unwrap_or(&self.state);
+        let previous = self.staged.commit_hash().unwrap_or(self.commit_hash);
         let number = prepared.number();
         let started = Instant::now();
-        let ids = state::LedgerIds(&self.blocks);
-        let verdicts = self.validator.decide(prepared, &*self.state, &ids)?;
+        let ids = state::LedgerIds {
+            blocks: &self.blocks,
+            staged: self.staged.ids(),
+        };
+        let verdicts = self.validator.decide(prepared, &**state, &ids)?;
         let decided = Instant::now();
-        let resolved = mvcc::resolve(
-            number,
-            &verdicts,
-            &*self.state,
-            &self.options.validation.stated,
-        )?;
+        let stated = &self.options.validation.stated;
+        let resolved = mvcc::resolve(number, &verdicts, &**state, stated)?;
         let filter = resolved.transactions_filter();
-        let commit_hash = (number == 1 || self.commit_hash.is_some()).then(|| {
-            let previous = self.commit_hash.as_ref().map(|hash| &hash[..]);
+        let commit_hash = (number == 1 || previous.is_some()).then(|| {
+            let previous = previous.as_ref().map(|hash| &hash[..]);
             mvcc::commit_hash(previous, &filter, &resolved.updates)
         });
         block::set_verdicts(&mut block, filter);
@@ -225,18 +260,17 @@ impl Committer {
             block::set_commit_hash(&mut block, hash);
         }
         let next = self.next_validator(number, &verdicts, &resolved.codes)?;
-        let stated = &self.options.validation.stated;
         let changes::Changes {
             mut updates,
             defined,
-        } = changes::of_batch(number, resolved.updates, &self.state, Some(stated))?;
+        } = changes::of_batch(number, resolved.updates, state, Some(stated))?;
         if self.options.history {
             updates.add_history(changes::history(number, &verdicts, &resolved.codes));
         }
-        if let Some(finder) = self.missing_finder() {
+        if let Some(finder) = self.missing_finder(state) {
             let missing =
                 finder.of_verdicts(number, &verdicts, &resolved.codes, &block, &defined)?;
-            updates.add_missing_data(missing, &self.state.database().missing_data())?;
+            updates.add_missing_data(missing, &state.database().missing_data())?;
         }
         let envelopes = block.data.iter().flat_map(|data| &data.data);
         let transactions = verdicts.into_iter().zip(resolved.codes).zip(envelopes);
@@ -258,42 +292,56 @@ impl Committer {
         })
     }
 
-    /// Makes a block part of the ledger that was validated as its next one. After an error of the state
-    /// nothing more is committed until the ledger is opened again.
+    /// Makes a block part of the ledger that was validated as its next one, with those that are staged. After
+    /// an error of the state nothing more is committed until the ledger is opened again.
     pub fn write(&mut self, validated: ValidatedBlock) -> Result<CommittedBlock, CommitError> {
-        let ValidatedBlock {
-            block,
-            number,
-            commit_hash,
-            updates,
-            next,
-            transactions,
-            mut times,
-        } = validated;
+        let number = validated.number;
+        let mut last = None;
+        self.stage(validated);
+        self.write_staged(&mut |block| last = Some(block))?;
+        last.ok_or_else(|| CommitError::Block {
+            channel: self.blocks.channel().to_owned(),
+            block: number,
+            reason: "it was not written",
+        })
+    }
+
+    /// Puts a block aside that was validated as the next one, to be written with others. One that brings a
+    /// configuration is the last of them.
+    pub fn stage(&mut self, validated: ValidatedBlock) {
+        self.staged.push(validated);
+    }
+
+    /// Makes the staged blocks part of the ledger: all of them safe in the block files, with one sync, then
+    /// one after the other in the state. Each is told then. After an error none is staged any more.
+    pub fn write_staged(
+        &mut self,
+        told: &mut impl FnMut(CommittedBlock),
+    ) -> Result<(), CommitError> {
+        let staged = self.staged.take();
+        let Some(last) = staged.last() else {
+            return Ok(());
+        };
+        let (number, next) = (last.number, last.next.clone());
         let started = Instant::now();
-        self.blocks.append(&block)?;
-        let appended = Instant::now();
+        self.blocks
+            .append_batch(staged.iter().map(|validated| &validated.block))?;
+        let share = u32::try_from(staged.len()).unwrap_or(u32::MAX);
+        let appending = started.elapsed() / share;
         self.is_behind = true;
-        self.state
-            .database()
-            .commit(&updates, Durability::Process)?;
-        self.is_behind = false;
-        self.tell_snapshots(number);
-        times.blocks = appended.saturating_duration_since(started);
-        times.state = appended.elapsed();
-        self.commit_hash = commit_hash;
+        for validated in staged {
+            let started = Instant::now();
+            let database = self.state.database();
+            database.commit(&validated.updates, Durability::Process)?;
+            self.is_behind = validated.number != number;
+            self.tell_snapshots(validated.number);
+            self.commit_hash = validated.commit_hash;
+            told(validated.committed(appending, started.elapsed()));
+        }
         if let Some(next) = next {
             self.validator = next;
         }
-        let header = block.header.unwrap_or_default();
-        Ok(CommittedBlock {
-            number,
-            header_hash: header_hash(&header),
-            data_hash: header.data_hash,
-            commit_hash,
-            transactions,
-            times,
-        })
+        Ok(())
     }
 
     fn tell_snapshots(&self, number: u64) {

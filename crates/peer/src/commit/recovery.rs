@@ -76,7 +76,7 @@ impl Committer {
             if self.options.history {
                 updates.add_history(transactions.history());
             }
-            if let Some(finder) = self.missing_finder() {
+            if let Some(finder) = self.missing_finder(&self.state) {
                 let missing = finder.of_block(number, &block, &defined)?;
                 updates.add_missing_data(missing, &self.state.database().missing_data())?;
             }
@@ -103,7 +103,7 @@ impl Committer {
 
     /// Accounts for the private data that the blocks lack that are in the state already.
     fn bring_missing_data_level(&self, height: u64) -> Result<(), CommitError> {
-        let Some(finder) = self.missing_finder() else {
+        let Some(finder) = self.missing_finder(&self.state) else {
             return Ok(());
         };
         let missing = self.state.database().missing_data();
@@ -133,11 +133,11 @@ impl Committer {
     }
 
     /// Finds missing private data, if the peer's organisation is known.
-    pub(super) fn missing_finder(&self) -> Option<MissingFinder<'_>> {
+    pub(super) fn missing_finder(&self, state: &LedgerState) -> Option<MissingFinder<'_>> {
         let organization = self.options.organization.as_ref()?;
         Some(MissingFinder {
             organization,
-            config_history: self.state.database().config_history(),
+            config_history: state.database().config_history(),
         })
     }
 

@@ -1,9 +1,9 @@
 //! A whole chain into a fresh ledger.
 //!
 //! Two threads share the work: one verifies the next blocks and checks their signatures, on as many further
-//! threads as validation is told to use, while the other gives verdicts and commits. At most
-//! [`BLOCKS_AHEAD`] blocks wait between them. Blocks after a config block wait until it is committed,
-//! since it decides by which rules they are judged.
+//! threads as validation is told to use, while the other gives verdicts and commits. Blocks go from one to the
+//! other in groups, of one block each if they are large; at most [`GROUPS_AHEAD`] wait between them. Blocks
+//! after a config block wait until it is committed, since it decides by which rules they are judged.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,16 +14,16 @@ use selvedge_channel::{BlockError, BlockRef, BlockVerifier, VerifiedBlock};
 use selvedge_ledger::state::StateError;
 use selvedge_ledger::{LedgerError, LedgerManager};
 use selvedge_protos::block::metadata_slot;
-use selvedge_protos::common::BlockMetadataIndex;
+use selvedge_protos::common::{Block, BlockMetadataIndex};
 use selvedge_protos::envelope::OpenedEnvelope;
 use selvedge_protos::protos::TxValidationCode;
 use selvedge_validation::{Options, PreparedBlock, Validator};
 
 use super::block::set_verdicts;
-use super::{CommitError, CommitTimes, CommittedBlock, CommittedTransaction, Committer};
+use super::{CommitError, CommitTimes, CommittedBlock, CommittedTransaction, Committer, GroupSize};
 
-/// Blocks that are prepared ahead of the commit.
-pub const BLOCKS_AHEAD: usize = 2;
+/// Groups of blocks that are prepared ahead of the commit.
+pub const GROUPS_AHEAD: usize = 2;
 
 /// Why a replay ended before the last block.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub fn replay<E: Send>(
     let first = first.map_err(ReplayError::Source)?;
     let (mut committer, tip, genesis) = begin(first, ledgers, options)?;
     committed(&genesis);
-    let (prepared, waiting) = mpsc::sync_channel(BLOCKS_AHEAD);
+    let (prepared, waiting) = mpsc::sync_channel(GROUPS_AHEAD);
     let (new_rules, rules) = mpsc::channel();
     let rules = Preparation {
         rules: Rules::of(&committer),
@@ -95,9 +95,8 @@ pub fn replay<E: Send>(
         let new_rules = new_rules;
         scope.spawn(move || rules.run(blocks, &prepared));
         for next in waiting {
-            let (block, prepared) = next?;
-            let is_config = block.is_config();
-            committed(&committer.commit(block.block().clone(), prepared)?);
+            let Group { blocks, is_config } = next?;
+            committer.commit_all(blocks, |block| committed(&block))?;
             if is_config {
                 // Nobody waits for rules if no block follows.
                 let _ = new_rules.send(Rules::of(&committer));
@@ -152,21 +151,33 @@ struct Preparation {
     tip: BlockRef,
 }
 
-type Prepared<E> = Result<(VerifiedBlock, PreparedBlock), ReplayError<E>>;
+/// Blocks that follow each other. None but the last is a config block.
+struct Group {
+    blocks: Vec<(Block, PreparedBlock)>,
+    is_config: bool,
+}
+
+type Prepared<E> = Result<Group, ReplayError<E>>;
 
 impl Preparation {
     /// Prepares blocks until they end, one is refused, or nobody takes them any more.
     fn run<E>(
         mut self,
-        blocks: impl Iterator<Item = Result<Bytes, E>>,
+        mut blocks: impl Iterator<Item = Result<Bytes, E>>,
         prepared: &mpsc::SyncSender<Prepared<E>>,
     ) {
-        for block in blocks {
-            let next = block
-                .map_err(ReplayError::Source)
-                .and_then(|block| self.prepare(block));
-            let is_config = matches!(&next, Ok((block, _)) if block.is_config());
-            if next.is_err() | prepared.send(next).is_err() {
+        loop {
+            let (group, refused) = self.verify_group(&mut blocks);
+            let is_config = group.last().is_some_and(VerifiedBlock::is_config);
+            if !group.is_empty() && prepared.send(Ok(self.prepare(&group, is_config))).is_err() {
+                return;
+            }
+            if let Err(error) = refused {
+                // Nobody to tell means that another error came first.
+                let _ = prepared.send(Err(error));
+                return;
+            }
+            if group.is_empty() {
                 return;
             }
             if is_config {
@@ -178,14 +189,45 @@ impl Preparation {
         }
     }
 
-    fn prepare<E>(&mut self, bytes: Bytes) -> Prepared<E> {
+    /// The next blocks, none at the end, and why there are no more of them, if that is an error.
+    fn verify_group<E>(
+        &mut self,
+        blocks: &mut impl Iterator<Item = Result<Bytes, E>>,
+    ) -> (Vec<VerifiedBlock>, Result<(), ReplayError<E>>) {
+        let (mut group, mut size) = (Vec::new(), GroupSize::default());
+        while size.has_room()
+            && let Some(bytes) = blocks.next()
+        {
+            let verified = bytes
+                .map_err(ReplayError::Source)
+                .and_then(|bytes| self.verify(bytes));
+            match verified {
+                Ok(block) => {
+                    size.add(&block);
+                    group.push(block);
+                }
+                Err(error) => return (group, Err(error)),
+            }
+        }
+        (group, Ok(()))
+    }
+
+    fn verify<E>(&mut self, bytes: Bytes) -> Result<VerifiedBlock, ReplayError<E>> {
         let verified = self.rules.verifier.verify_next(bytes, &self.tip);
         let block = verified.map_err(|source| ReplayError::Block {
             block: self.tip.number.saturating_add(1),
             source,
         })?;
         self.tip = block.block_ref();
-        let prepared = self.rules.validator.prepare(block.block());
-        Ok((block, prepared))
+        Ok(block)
+    }
+
+    fn prepare(&self, group: &[VerifiedBlock], is_config: bool) -> Group {
+        let blocks = group.iter().map(VerifiedBlock::block);
+        let prepared = self.rules.validator.prepare_all(blocks.clone());
+        Group {
+            blocks: blocks.cloned().zip(prepared).collect(),
+            is_config,
+        }
     }
 }

@@ -89,11 +89,15 @@ impl VersionedState for LedgerState {
     }
 }
 
-/// The transaction ids of a channel.
-pub(super) struct LedgerIds<'a>(pub &'a BlockStore);
+/// The transaction ids of a channel, with those of the blocks that come next.
+pub(super) struct LedgerIds<'a> {
+    pub blocks: &'a BlockStore,
+    pub staged: Option<&'a selvedge_ledger::TransactionIds>,
+}
 
 impl TransactionIds for LedgerIds<'_> {
     fn contains(&self, txid: &str) -> Result<bool, SourceError> {
-        Ok(self.0.has_transaction(txid)?)
+        let is_staged = self.staged.is_some_and(|staged| staged.contains(txid));
+        Ok(is_staged || self.blocks.has_transaction(txid)?)
     }
 }

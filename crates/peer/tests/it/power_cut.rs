@@ -111,25 +111,32 @@ impl Remains {
         Committer::open(blocks, state, CommitOptions::default())
     }
 
-    /// Opens the ledger and commits what it lacks up to a height. The height that was told.
-    fn commit(&self, disk: &FailingDisk, height: usize) -> usize {
+    /// Opens the ledger and commits what it lacks up to a height, so many blocks at a time. The height that
+    /// was told.
+    fn commit(&self, disk: &FailingDisk, height: usize, group: usize) -> usize {
         let Ok(mut committer) = self.open(disk) else {
             return 0;
         };
-        let told = committer.blocks().height() as usize;
-        for number in told..height {
-            let block = blocks()[number].clone();
-            let prepared = committer.validator().prepare(&block);
-            match committer.commit(block, prepared) {
-                Ok(committed) => {
-                    let hash = committed.commit_hash.map(hex::encode);
-                    assert_eq!(hash, commit_hashes()[number], "block {number}");
-                }
-                Err(CommitError::Ledger(_)) => return number,
-                Err(error) => panic!("block {number}: {error}"),
+        let mut told = committer.blocks().height() as usize;
+        for group in blocks()[..height]
+            .get(told..)
+            .unwrap_or_default()
+            .chunks(group)
+        {
+            let prepared = committer.validator().prepare_all(group);
+            let blocks = group.iter().cloned().zip(prepared);
+            let committed = committer.commit_all(blocks, |committed| {
+                let hash = committed.commit_hash.map(hex::encode);
+                assert_eq!(hash, commit_hashes()[told], "block {told}");
+                told += 1;
+            });
+            match committed {
+                Ok(()) => {}
+                Err(CommitError::Ledger(_)) => return told,
+                Err(error) => panic!("block {told}: {error}"),
             }
         }
-        height
+        told
     }
 }
 
@@ -150,12 +157,12 @@ fn references() -> &'static [Reference] {
         let ledger = Remains::new();
         let disk = FailingDisk::endless();
         let references = BEGINNINGS.into_iter().map(|beginning| {
-            ledger.commit(&disk, beginning);
+            ledger.commit(&disk, beginning, 1);
             Reference {
                 beginning: ledger.whole(),
                 contents: (beginning..=beginning + WINDOW)
                     .map(|height| {
-                        ledger.commit(&disk, height);
+                        ledger.commit(&disk, height, 1);
                         ledger.contents()
                     })
                     .collect(),
@@ -165,36 +172,68 @@ fn references() -> &'static [Reference] {
     })
 }
 
-/// Opens what a power cut has left, and goes on.
-fn check(left: &Remains, told: usize, beginning: usize, reference: &Reference) {
+/// Opens what a power cut has left, and goes on. So many blocks may be there that were not told.
+fn check(left: &Remains, told: usize, more: usize, beginning: usize, reference: &Reference) {
     let disk = FailingDisk::endless();
     let committer = left.open(&disk).unwrap();
     let height = committer.blocks().height() as usize;
-    assert!((told..=told + 1).contains(&height), "{told}, {height}");
+    assert!((told..=told + more).contains(&height), "{told}, {height}");
     drop(committer);
     let contents = &reference.contents[height - beginning];
     assert!(left.contents() == *contents, "at height {height}");
     let end = beginning + WINDOW;
-    assert_eq!(left.commit(&disk, end), end);
+    assert_eq!(left.commit(&disk, end, 1), end);
     assert!(left.contents() == reference.contents[WINDOW]);
 }
 
-fn cut_power_everywhere(which: usize) {
+/// What is left of what was not synced.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    All,
+    Zeros,
+    /// Every third sector survives.
+    Sectors,
+}
+
+impl Loss {
+    fn happen(self, disk: &FailingDisk) {
+        match self {
+            Self::All => disk.cut_power(false),
+            Self::Zeros => disk.cut_power(true),
+            Self::Sectors => {
+                let mut sector = 0;
+                disk.cut_power_in_sectors(|| {
+                    sector += 1;
+                    sector % 3 == 0
+                });
+            }
+        }
+    }
+}
+
+fn cut_power_everywhere(which: usize, group: usize) {
     let (beginning, reference) = (BEGINNINGS[which], &references()[which]);
-    for (budget, zeros) in (0..).flat_map(|budget| [(budget, false), (budget, true)]) {
+    let losses = match group {
+        1 => &[Loss::All, Loss::Zeros][..],
+        _ => &[Loss::Zeros, Loss::Sectors],
+    };
+    for (budget, loss) in (0..).flat_map(|budget| losses.iter().map(move |loss| (budget, loss))) {
         let ledger = reference.beginning.whole();
         let disk = FailingDisk::by_operation(budget);
-        let told = ledger.commit(&disk, beginning + WINDOW).max(beginning);
+        let told = ledger
+            .commit(&disk, beginning + WINDOW, group)
+            .max(beginning);
         let is_complete = disk.used() < budget;
-        disk.cut_power(zeros);
+        loss.happen(&disk);
         let (fewest, all) = ledger.index.after_power_cut().into_inner();
         for state in ledger.state.after_power_cut() {
             let index = if state % 2 == 0 { fewest } else { all };
-            check(&ledger.with_first(index, state), told, beginning, reference);
+            let left = ledger.with_first(index, state);
+            check(&left, told, group, beginning, reference);
         }
         if is_complete {
             assert_eq!(told, beginning + WINDOW);
-            assert!(budget > 3 * WINDOW as u64);
+            assert!(budget > 3 * (WINDOW / group) as u64);
             return;
         }
     }
@@ -202,22 +241,28 @@ fn cut_power_everywhere(which: usize) {
 
 #[test]
 fn while_chaincodes_are_defined() {
-    cut_power_everywhere(0);
+    cut_power_everywhere(0, 1);
 }
 
 #[test]
 fn at_a_new_configuration() {
-    cut_power_everywhere(1);
+    cut_power_everywhere(1, 1);
 }
 
 #[test]
 fn among_repeated_transaction_ids() {
-    cut_power_everywhere(2);
+    cut_power_everywhere(2, 1);
 }
 
 #[test]
 fn at_a_large_block_between_configurations() {
-    cut_power_everywhere(3);
+    cut_power_everywhere(3, 1);
+}
+
+#[test]
+fn while_several_blocks_are_written_together() {
+    cut_power_everywhere(0, WINDOW);
+    cut_power_everywhere(1, 3);
 }
 
 #[test]
@@ -227,7 +272,7 @@ fn a_database_that_is_lost_is_made_anew() {
     let whole = reference.beginning.whole();
     let all = |store: &CrashingStore| *store.after_power_cut().end();
     for (index, state) in [(0, all(&whole.state)), (all(&whole.index), 0), (0, 0)] {
-        check(&whole.with_first(index, state), last, last, reference);
+        check(&whole.with_first(index, state), last, 0, last, reference);
     }
 }
 
@@ -264,7 +309,7 @@ fn a_full_disk_under_a_database_stops_commits_until_it_is_opened_anew() {
             }
             drop(committer);
             database.fail_after(usize::MAX, false);
-            check(&ledger.whole(), beginning + 1, beginning, reference);
+            check(&ledger.whole(), beginning + 1, 0, beginning, reference);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The committer of a channel: takes blocks in order, validates them and makes them part of the ledger.
 //!
 //! ```text
-//!  gossip --> queue --> prepare --> prepared blocks --> validate, write --> events
+//!  gossip --> queue --> prepare --> prepared groups --> validate, write --> events
 //!             (256)     signatures        (2)           state, versions
 //! ```
 //!
-//! Two tasks share the work, each with one block at a time on a blocking thread: one prepares the next
-//! blocks, which needs no state and takes most of the time, while the other judges and writes. Blocks
-//! after a config block are prepared when it is committed, since it says by which rules. What waits is
-//! bounded by the queue here, and more narrowly by gossip's commit window.
+//! Two tasks share the work, each on a blocking thread: one prepares the next blocks, which needs no state
+//! and takes most of the time, while the other judges and writes. Each takes a block alone, or, while
+//! catching up, a group of small ones, which are written with one sync. Blocks after a config block are
+//! prepared when it is committed, since it says by which rules. What waits is bounded by the queue here,
+//! and more narrowly by gossip's commit window.
 //!
 //! The committer stops at the first block that cannot be committed: one on which there is no verdict,
 //! one that does not continue the chain, or one that the disk does not take. The blocks before it are
@@ -17,25 +18,27 @@
 mod prepare;
 mod report;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use selvedge_channel::{BlockFault, ChannelConfig, VerifiedBlock};
+use selvedge_channel::{BlockFault, BlockRef, ChannelConfig, VerifiedBlock};
 use selvedge_gossip::event::Arrival;
+use selvedge_validation::{PreparedBlock, Validator};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Channel, ChannelEvent};
-use crate::commit;
+use crate::commit::{self, Committer as LedgerCommitter, ValidatedBlock};
 use crate::metrics::ChannelMetrics;
 use prepare::{Preparation, Prepared};
 
 /// Blocks that may wait for the committer; gossip holds back what is more.
 pub const QUEUE_BLOCKS: usize = 256;
-/// Prepared blocks that wait for their turn.
-const PREPARED_BLOCKS: usize = 2;
+/// Prepared groups of blocks that wait for their turn.
+const PREPARED_GROUPS: usize = 2;
 
 /// Why a channel's committer stopped.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +70,7 @@ impl CommitQueue {
         stop: CancellationToken,
     ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_BLOCKS);
-        let (prepared, waiting) = mpsc::channel(PREPARED_BLOCKS);
+        let (prepared, waiting) = mpsc::channel(PREPARED_GROUPS);
         let preparation = Preparation {
             channel: channel.clone(),
             queue,
@@ -120,16 +123,19 @@ impl Committer {
                 Ok(next) => next,
                 Err(panic) => return self.fail(&panic).await,
             };
-            let (number, how) = (next.queued.block.number(), next.queued.how);
             let (channel, metrics) = (self.channel.clone(), self.metrics.clone());
             let committing = tokio::task::spawn_blocking(move || commit(&channel, next, &metrics));
-            let told = match committing.await {
-                Ok(Ok(before)) => self.report(number, how, before).await,
-                Ok(Err(reason)) => return self.fail(&reason).await,
+            let (committed, failure) = match committing.await {
+                Ok(committed) => committed,
                 Err(panic) => return self.fail(&panic).await,
             };
-            if told.is_err() {
-                return;
+            for committed in committed {
+                if self.report(committed).await.is_err() {
+                    return;
+                }
+            }
+            if let Some(reason) = failure {
+                return self.fail(&reason).await;
             }
         }
     }
@@ -138,11 +144,14 @@ impl Committer {
     /// the rules that came with it.
     async fn report(
         &self,
-        number: u64,
-        how: Arrival,
-        before: Option<Arc<ChannelConfig>>,
+        committed: Committed,
     ) -> Result<(), mpsc::error::SendError<ChannelEvent>> {
         let channel = self.channel.clone();
+        let Committed {
+            number,
+            how,
+            before,
+        } = committed;
         if let Some(before) = before {
             let event = ChannelEvent::Reconfigured {
                 channel: channel.clone(),
@@ -175,42 +184,132 @@ impl Committer {
     }
 }
 
-/// Validates a block and writes it. Returns the configuration before, if the block brought one.
+/// A block that has become part of the ledger.
+struct Committed {
+    number: u64,
+    how: Arrival,
+    /// The configuration before, if the block brought one.
+    before: Option<Arc<ChannelConfig>>,
+}
+
+/// Validates blocks and writes them. Returns those that are part of the ledger now, and why the others are
+/// not, if so.
 fn commit(
     channel: &Channel,
-    next: Prepared,
+    prepared: Prepared,
     metrics: &ChannelMetrics,
-) -> Result<Option<Arc<ChannelConfig>>, CommitError> {
+) -> (Vec<Committed>, Option<CommitError>) {
     let Prepared {
-        queued,
-        prepared,
+        blocks,
         took,
         committed,
-    } = next;
-    let tip = channel.tip().ok_or(CommitError::Empty)?;
-    queued.block.follows(&tip)?;
-    let mut committer = channel.committer().lock();
-    let validated = committer.validate(queued.block.block().clone(), prepared)?;
-    // As in Fabric a configuration is in force before its block can be read: whoever follows the
-    // ledger is judged by it when the block is there.
-    let validator = validated.next_validator().cloned();
-    let before = validator.map(|validator| channel.reconfigure(validator, queued.block.number()));
-    let written = committer.write(validated);
-    if before.is_some() {
+    } = prepared;
+    let mut group = Group {
+        channel,
+        metrics,
+        took,
+        waiting: VecDeque::new(),
+        done: Vec::new(),
+    };
+    let failure = group.commit(blocks).err();
+    // Whoever waits for the blocks' rules may look at them now.
+    drop(committed);
+    (group.done, failure)
+}
+
+/// Blocks on their way into the ledger.
+struct Group<'a> {
+    channel: &'a Channel,
+    metrics: &'a ChannelMetrics,
+    /// What the preparation of each took.
+    took: Duration,
+    /// Those that are staged.
+    waiting: VecDeque<Queued>,
+    done: Vec<Committed>,
+}
+
+impl Group<'_> {
+    fn commit(&mut self, blocks: Vec<(Queued, PreparedBlock)>) -> Result<(), CommitError> {
+        let mut tip = self.channel.tip().ok_or(CommitError::Empty)?;
+        let committer = &mut *self.channel.committer().lock();
+        for (queued, prepared) in blocks {
+            let next = queued.block.block_ref();
+            let validated = match self.validate(committer, &tip, &queued, prepared) {
+                Ok(validated) => validated,
+                Err(error) => {
+                    // The blocks before it are sound.
+                    self.write(committer, None)?;
+                    return Err(error);
+                }
+            };
+            tip = next;
+            match validated.next_validator().cloned() {
+                None => {
+                    committer.stage(validated);
+                    self.waiting.push_back(queued);
+                }
+                Some(validator) => {
+                    self.write(committer, None)?;
+                    self.write_config(committer, validator, validated, queued)?;
+                }
+            }
+        }
+        self.write(committer, None)
+    }
+
+    fn validate(
+        &self,
+        committer: &mut LedgerCommitter,
+        tip: &BlockRef,
+        queued: &Queued,
+        prepared: PreparedBlock,
+    ) -> Result<ValidatedBlock, CommitError> {
+        queued.block.follows(tip)?;
+        Ok(committer.validate(queued.block.block().clone(), prepared)?)
+    }
+
+    /// As in Fabric a configuration is in force before its block can be read: whoever follows the ledger is
+    /// judged by it when the block is there.
+    fn write_config(
+        &mut self,
+        committer: &mut LedgerCommitter,
+        validator: Arc<Validator>,
+        validated: ValidatedBlock,
+        queued: Queued,
+    ) -> Result<(), CommitError> {
+        let (channel, number) = (self.channel, queued.block.number());
+        let before = channel.reconfigure(validator, number);
+        committer.stage(validated);
+        self.waiting.push_back(queued);
+        let written = self.write(committer, Some(before));
         // The state may have failed when the block was written already.
-        if channel.ledger().height() > queued.block.number() {
+        if channel.ledger().height() > number {
             channel.settle();
         } else {
             channel.restore();
         }
+        written
     }
-    let block = written?;
-    drop(committer);
-    channel
-        .committed
-        .send_replace(block.number.saturating_add(1));
-    report::report(channel.id(), &queued, &block, took, metrics);
-    // Whoever waits for the block's rules may look at them now.
-    drop(committed);
-    Ok(before)
+
+    /// Writes what is staged. `before` is the configuration before, if that is a config block.
+    fn write(
+        &mut self,
+        committer: &mut LedgerCommitter,
+        mut before: Option<Arc<ChannelConfig>>,
+    ) -> Result<(), CommitError> {
+        let written = committer.write_staged(&mut |block| {
+            let height = block.number.saturating_add(1);
+            self.channel.committed.send_replace(height);
+            let Some(queued) = self.waiting.pop_front() else {
+                return;
+            };
+            report::report(self.channel.id(), &queued, &block, self.took, self.metrics);
+            self.done.push(Committed {
+                number: block.number,
+                how: queued.how,
+                before: before.take(),
+            });
+        });
+        Ok(written?)
+    }
 }

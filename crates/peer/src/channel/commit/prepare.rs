@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Queued;
 use crate::channel::Channel;
+use crate::commit::GroupSize;
 
-/// A block whose signatures are checked.
+/// Blocks that follow each other, whose signatures are checked. None but the last is a config block.
 pub(super) struct Prepared {
-    pub queued: Queued,
-    pub prepared: PreparedBlock,
-    /// What the preparation took.
+    pub blocks: Vec<(Queued, PreparedBlock)>,
+    /// What the preparation of each took.
     pub took: Duration,
-    /// Dropped when the block is committed.
+    /// Dropped when they are committed.
     pub committed: oneshot::Sender<()>,
 }
 
@@ -37,17 +37,23 @@ impl Preparation {
 
     async fn prepare_all(&mut self) -> Option<()> {
         loop {
-            let queued = tokio::select! {
+            let first = tokio::select! {
                 queued = self.queue.recv() => queued?,
                 // The other half has failed, and may have done so with room for what was prepared.
                 () = self.prepared.closed() => return None,
             };
+            let group = self.group(first);
+            let is_config = group.last().is_some_and(|queued| queued.block.is_config());
             let validator = self.channel.validator();
-            let block = queued.block.clone();
-            let started = Instant::now();
-            let preparing =
-                tokio::task::spawn_blocking(move || validator.prepare(block.block())).await;
-            let prepared = match preparing {
+            let preparing = tokio::task::spawn_blocking(move || {
+                let started = Instant::now();
+                let blocks = group.iter().map(|queued| queued.block.block());
+                let prepared = validator.prepare_all(blocks);
+                let share = u32::try_from(group.len()).unwrap_or(u32::MAX);
+                let took = started.elapsed() / share;
+                (group.into_iter().zip(prepared).collect(), took)
+            });
+            let (blocks, took) = match preparing.await {
                 Ok(prepared) => prepared,
                 Err(panic) => {
                     self.prepared.send(Err(panic)).await.ok()?;
@@ -56,16 +62,28 @@ impl Preparation {
             };
             let (committed, told) = oneshot::channel();
             let next = Prepared {
-                prepared,
-                took: started.elapsed(),
+                blocks,
+                took,
                 committed,
-                queued,
             };
-            let is_config = next.queued.block.is_config();
             self.prepared.send(Ok(next)).await.ok()?;
             if is_config {
                 let _ = told.await;
             }
         }
+    }
+
+    /// A block with those that wait behind it.
+    fn group(&mut self, first: Queued) -> Vec<Queued> {
+        let mut size = GroupSize::default();
+        size.add(&first.block);
+        let mut group = vec![first];
+        while size.has_room()
+            && let Ok(next) = self.queue.try_recv()
+        {
+            size.add(&next.block);
+            group.push(next);
+        }
+        group
     }
 }

@@ -10,23 +10,49 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use selvedge_gossip::crypto::{Crypto, Identity, IdentityFacts, IdentitySource, Refusal};
 use selvedge_gossip::event::{ChannelSetup, Event, FrameKind};
-use selvedge_gossip::message::{Envelope, decode, gossip_message, verify};
-use selvedge_gossip::types::{ChannelId, OrgId};
+use selvedge_gossip::message::{Envelope, Message, MessageError, decode, gossip_message, verify};
+use selvedge_gossip::types::{ChannelId, OrgId, PkiId};
 use selvedge_protos::Message as _;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
-use selvedge_protos::gossip::{RemotePvtDataRequest, RemoteStateRequest};
+use selvedge_protos::gossip::{
+    AliveMessage, Member, MembershipResponse, PeerTime, RemotePvtDataRequest, RemoteStateRequest,
+};
+use support::keys::{HashCrypto, identity, signer};
 use support::network::{Network, peers};
 use support::recorded::{Known, RecordedCrypto, json, read};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "mychannel";
+
+/// Knows nobody, and counts the signatures that are checked.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Crypto for Counting {
+    fn validate(&self, serialized: &Bytes) -> Result<IdentityFacts, Refusal> {
+        HashCrypto.validate(serialized)
+    }
+
+    fn verify(&self, identity: &Identity, message: &[u8], found: &[u8]) -> Result<(), Refusal> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        HashCrypto.verify(identity, message, found)
+    }
+}
+
+impl IdentitySource for Counting {
+    fn identity(&self, _: &PkiId) -> Option<Identity> {
+        None
+    }
+}
 
 fn recordings() -> Vec<Bytes> {
     json("index.json")
@@ -79,6 +105,47 @@ proptest! {
             }
         }
     }
+}
+
+/// A message may hold 50,000 others. Whoever fills it with forged ones costs no more than a few signatures.
+#[test]
+fn many_forged_messages_in_one_are_not_all_looked_at() {
+    let alive = |peer: &Identity, key: &Identity| {
+        let content = Content::AliveMsg(AliveMessage {
+            membership: Some(Member {
+                pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
+                ..Member::default()
+            }),
+            timestamp: Some(PeerTime::default()),
+            identity: peer.serialized().clone(),
+        });
+        let message = gossip_message(Tag::Empty, None, 0, content);
+        let envelope = Envelope::signed(&message, signer(key).as_ref()).unwrap();
+        envelope.proto().clone()
+    };
+    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
+    let mut messages = vec![alive(&peer, &peer); 100];
+    messages.extend(vec![alive(&peer, &liar); 1_000]);
+    messages.extend(vec![alive(&peer, &peer); 100]);
+    let response = Content::MemRes(MembershipResponse {
+        alive: messages.clone(),
+        dead: messages,
+    });
+    let message = gossip_message(Tag::Empty, None, 1, response);
+    let received = decode(Envelope::unsigned(&message).frame().clone()).unwrap();
+    let crypto = Counting::default();
+    let verified = verify(received, &crypto, &crypto).unwrap();
+    assert_eq!(crypto.0.load(Ordering::Relaxed), 100 + 64);
+    let Message::MembershipResponse { alive, dead, .. } = verified.message else {
+        panic!("another message");
+    };
+    assert_eq!((alive.len(), dead.len()), (100, 0));
+    let given_up = |unread| MessageError::GivenUp { unread };
+    assert_eq!(verified.refused.len(), 64 + 2);
+    assert_eq!(
+        verified.refused[64..],
+        [given_up(936 + 100), given_up(1_200)]
+    );
 }
 
 /// Two organisations of two peers each, in one channel, that know each other.

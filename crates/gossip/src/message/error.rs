@@ -107,6 +107,12 @@ pub enum MessageError {
         /// The PKI-ID of the identity.
         found: PkiId,
     },
+    /// So much of what is nested in a message was refused that the rest was not looked at.
+    #[error("{unread} nested messages were not looked at, since too many before them were refused")]
+    GivenUp {
+        /// The rest.
+        unread: usize,
+    },
     /// Identity or signature was refused.
     #[error("{kind} of {author}: {refusal}")]
     Refused {

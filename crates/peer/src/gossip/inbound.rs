@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 use super::{IdentityTable, PeerBlock};
 use crate::metrics::Metrics;
 
-/// Events of one worker that may wait before the transport stops reading.
-const QUEUE: usize = 64;
+/// Events of one worker that may wait before the transport stops reading. Of one peer no more wait than its
+/// window in the transport has room for, so it takes many that flood before others wait for them.
+const QUEUE: usize = 256;
 
 /// The workers and what they need.
 #[derive(Clone)]
@@ -77,6 +78,11 @@ impl Inbound {
         let (sender, mut receiver) = mpsc::channel(QUEUE);
         threads.spawn_blocking(move || {
             while let Some(event) = receiver.blocking_recv() {
+                // The stream may bring more when this one is with the core.
+                let _hold = match &event {
+                    GossipEvent::Frame { hold, .. } => Some(hold.clone()),
+                    _ => None,
+                };
                 let Some(event) = self.translate(event) else {
                     continue;
                 };
@@ -117,7 +123,7 @@ impl Inbound {
             GossipEvent::IdentityChanged { old, .. } => {
                 Some(Event::IdentityChanged { old: PkiId(old) })
             }
-            GossipEvent::Frame { from, bytes } => self.message(PkiId(from), bytes),
+            GossipEvent::Frame { from, bytes, .. } => self.message(PkiId(from), bytes),
         }
     }
 

@@ -21,11 +21,13 @@ mod queue;
 mod service;
 mod stream;
 mod transport;
+mod window;
 
 pub use authentication::{HandshakeFailure, PeerAuthenticator, PeerIdentity, Refused};
 pub use metrics::GossipMetrics;
 pub use service::GossipService;
 pub use transport::GossipTransport;
+pub use window::Hold;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,8 +51,8 @@ pub struct GossipOptions {
     pub send_buffer: usize,
     /// Bytes that wait for one peer. A single frame may be larger.
     pub send_buffer_bytes: usize,
-    /// `peer.gossip.recvBuffSize`: events that wait for the node. When they are full, streams are
-    /// no longer read; each stream in turn gets the next free place.
+    /// `peer.gossip.recvBuffSize`: frames of one stream that the node has in hand ([`Hold`]), 16 MiB of
+    /// them at most. With so many the stream is no longer read.
     pub receive_buffer: usize,
     /// The largest frame in either direction, bytes (`peer.maxRecvMsgSize`).
     pub max_frame: usize,
@@ -169,6 +171,9 @@ pub enum GossipEvent {
         from: PkiId,
         /// An encoded `gossip.Envelope`, as it was on the wire. Its content is not checked.
         bytes: Bytes,
+        /// To be dropped when the node is done with the frame: its stream is not read without end while
+        /// others wait.
+        hold: Hold,
     },
 }
 

@@ -9,6 +9,7 @@ use tonic::{Status, Streaming};
 use super::peers::StreamSignals;
 use super::queue::SendQueue;
 use super::transport::Shared;
+use super::window::Window;
 use super::{DisconnectReason, GossipEvent, GossipMetrics, PkiId};
 use crate::connect::Connection;
 
@@ -100,6 +101,8 @@ impl Stream {
 
 /// Passes frames to the node as fast as it takes them. Returns the reason for the end.
 async fn read(shared: &Shared, pki_id: PkiId, incoming: &mut Streaming<Bytes>) -> String {
+    let window = Window::new(shared.options.receive_buffer);
+    let gone = || "this node does not listen any more".to_owned();
     loop {
         let bytes = match incoming.message().await {
             Ok(Some(bytes)) => bytes,
@@ -108,16 +111,16 @@ async fn read(shared: &Shared, pki_id: PkiId, incoming: &mut Streaming<Bytes>) -
         };
         GossipMetrics::add(&shared.metrics.frames_received, 1);
         GossipMetrics::add(&shared.metrics.bytes_received, bytes.len());
-        if shared
-            .events
-            .send(GossipEvent::Frame {
-                from: pki_id,
-                bytes,
-            })
-            .await
-            .is_err()
-        {
-            return "this node does not listen any more".to_owned();
+        let Some(hold) = window.hold(bytes.len()).await else {
+            return gone();
+        };
+        let frame = GossipEvent::Frame {
+            from: pki_id,
+            bytes,
+            hold,
+        };
+        if shared.events.send(frame).await.is_err() {
+            return gone();
         }
     }
 }

@@ -100,7 +100,7 @@ impl Node {
 
     async fn frame(&mut self) -> (PkiId, Bytes) {
         match self.event().await {
-            GossipEvent::Frame { from, bytes } => (from, bytes),
+            GossipEvent::Frame { from, bytes, .. } => (from, bytes),
             other => panic!("not a frame: {other:?}"),
         }
     }
@@ -438,6 +438,36 @@ async fn a_slow_reader_costs_a_bounded_queue_and_loses_bulk_first() {
         .rposition(|frame| frame.starts_with(b"control"))
         .unwrap();
     assert!(control + 1 < frames.len(), "control went first");
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_stands_in_nobody_elses_way() {
+    let few = GossipOptions {
+        receive_buffer: 4,
+        ..options()
+    };
+    let many = GossipOptions {
+        send_buffer: 200,
+        ..options()
+    };
+    let mut node = Node::with(TestAuthenticator::new("Org1/node"), None, few).await;
+    let flooder = Node::with(TestAuthenticator::new("Org2/flooder"), None, many).await;
+    let honest = Node::new("Org3/honest", None).await;
+    for _ in 0..100 {
+        assert_eq!(flooder.send(&node, "flood"), SendOutcome::Queued);
+    }
+    node.connected().await;
+    let mut in_hand = Vec::new();
+    while in_hand.len() < 4 {
+        in_hand.push(node.event().await);
+    }
+    // What the node has in hand is all that it gets of the flood, however much more there is.
+    honest.send(&node, "honest");
+    assert_eq!(node.connected().await.pki_id, honest.address.pki_id);
+    assert_eq!(node.frame().await.1, "honest");
+    assert!(node.events.try_recv().is_err());
+    in_hand.pop();
+    assert_eq!(node.frame().await, (flooder.address.pki_id, "flood".into()));
 }
 
 #[tokio::test]

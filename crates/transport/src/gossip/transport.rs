@@ -29,6 +29,9 @@ use crate::io::TlsPeer;
 use crate::log_limit::LogLimit;
 use crate::tls::ClientTls;
 
+/// Events that wait for the node. What each stream may have among them is bounded besides (`window`).
+const EVENTS: usize = 256;
+
 /// Hosts of strangers that are remembered; of more the log tells at debug level only.
 const MAX_STRANGERS: usize = 256;
 
@@ -61,7 +64,7 @@ impl GossipTransport {
         client_tls: Option<ClientTls>,
         options: GossipOptions,
     ) -> (Self, mpsc::Receiver<GossipEvent>) {
-        let (events, receiver) = mpsc::channel(options.receive_buffer.max(1));
+        let (events, receiver) = mpsc::channel(EVENTS);
         let shared = Shared {
             peers: Mutex::new(Peers::new(authenticator.own_pki_id(), options.clone())),
             client_tls: ArcSwapOption::from_pointee(client_tls),

@@ -52,6 +52,35 @@ fn each_block_is_a_line_with_what_a_go_peer_says_of_it() {
     );
 }
 
+/// What no honest client, endorser or administrator makes, and what a Go peer makes of it.
+#[test]
+fn odd_transactions_get_the_verdicts_of_a_go_peer() {
+    let output = replay(&testdata("odd/orderer-blocks"), &["--output", "json"]);
+    let recorded = fs::read_to_string(testdata("odd/expected.json")).unwrap();
+    let recorded: Value = serde_json::from_str(&recorded).unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let mut lines = lines.lines();
+    let mut transactions = 0;
+    for recorded in recorded["blocks"].as_array().unwrap() {
+        let (number, scenario) = (&recorded["number"], &recorded["scenario"]);
+        let line = lines.next();
+        let line = line.unwrap_or_else(|| {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            panic!("block {number} ({scenario}) is missing: {reason}")
+        });
+        let line: Value = serde_json::from_str(line).unwrap();
+        let found = line["txs"].as_array().unwrap().iter();
+        let found: Vec<_> = found.map(|transaction| &transaction["code"]).collect();
+        let codes: Vec<_> = recorded["codes"].as_array().unwrap().iter().collect();
+        assert_eq!(found, codes, "block {number} ({scenario})");
+        let hashes = (&line["commitHash"], &recorded["commitHash"]);
+        assert_eq!(hashes.0, hashes.1, "block {number} ({scenario})");
+        transactions += codes.len();
+    }
+    assert_eq!((lines.count(), transactions), (0, 491));
+    assert!(output.status.success());
+}
+
 #[test]
 fn a_ledger_is_made_once_and_blocks_begin_at_0() {
     let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use selvedge_ledger::snapshot::{
 use selvedge_ledger::state::StateEntry;
 use selvedge_ledger::{BlockStore, LedgerError, LedgerManager};
 use selvedge_peer::commit::replay::replay;
-use selvedge_peer::commit::{CommittedBlock, Committer, fill_state};
+use selvedge_peer::commit::{CommitError, CommittedBlock, Committer, fill_state};
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use selvedge_validation::Options;
@@ -110,6 +110,26 @@ fn snapshots_are_those_of_a_go_peer() {
         assert_eq!(again, expected);
         let temp = fs::read_dir(folder.path().join("snapshots/temp")).unwrap();
         assert_eq!(temp.count(), 0);
+    }
+}
+
+/// Metadata of keys, expired private keys and the ids of invalid transactions do not show in commit hashes.
+#[test]
+fn after_odd_transactions_the_state_is_that_of_a_go_peer() {
+    let text = fs::read_to_string(testdata("odd/expected.json")).unwrap();
+    let recorded: Value = serde_json::from_str(&text).unwrap();
+    let height = recorded["height"].as_u64().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ledgers = ledgers(folder.path());
+    let committer = replayed("odd", height, &ledgers);
+    let snapshots = snapshots(&ledgers, &committer);
+    assert_eq!(snapshots.submit(0).unwrap(), height - 1);
+    wait(&snapshots);
+    let made = files(&completed(folder.path(), "labchannel", height - 1));
+    for (name, expected) in recorded["snapshotFiles"].as_object().unwrap() {
+        let hash = selvedge_protos::sha256(&made[name]);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, expected.as_str().unwrap(), "{name}");
     }
 }
 
@@ -326,6 +346,102 @@ fn a_ledger_that_begins_with_a_go_peers_snapshot_goes_on_like_the_others() {
     let metadata = fs::read_to_string(made.join(ADDITIONAL_METADATA)).unwrap();
     let last = expected("forged").pop().unwrap();
     assert!(metadata.contains(last["commitHash"].as_str().unwrap()));
+}
+
+/// A channel that was joined by a snapshot, whose blocks tell a maker of snapshots.
+fn joined_with_snapshots(
+    data: &Path,
+) -> (
+    LedgerManager,
+    Arc<ChannelSnapshots>,
+    Result<Committer, CommitError>,
+) {
+    let ledgers = ledgers(data);
+    let blocks = match ledgers.channels().unwrap().is_empty() {
+        true => create(&ledgers, &testdata("raft/snapshot")).unwrap(),
+        false => ledgers.open_channel("vectors").unwrap(),
+    };
+    let state = ledgers.open_state("vectors").unwrap();
+    let snapshots = Arc::new(ledgers.open_snapshots(&blocks, &state).unwrap());
+    let told = Some(snapshots.clone());
+    let committer = Committer::open_with(blocks, state, told, Options::default());
+    (ledgers, snapshots, committer)
+}
+
+fn try_commit(committer: &mut Committer, number: u64) -> Result<CommittedBlock, CommitError> {
+    let block = Block::decode(block("forged", number)).unwrap();
+    let prepared = committer.validator().prepare(&block);
+    committer.commit(block, prepared)
+}
+
+#[test]
+fn where_the_first_blocks_are_not_there_blocks_wait_for_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_ledgers, snapshots, committer) = joined_with_snapshots(folder.path());
+    let mut committer = committer.unwrap();
+    for number in 170..175 {
+        let last = snapshots.submit(0).unwrap();
+        assert_eq!(last, number - 1);
+        try_commit(&mut committer, number).unwrap();
+        assert!(completed(folder.path(), "vectors", last).exists());
+    }
+    // Several blocks at a time, one of which a snapshot is made of.
+    let folder = tempfile::tempdir().unwrap();
+    let (_ledgers, snapshots, committer) = joined_with_snapshots(folder.path());
+    let mut committer = committer.unwrap();
+    snapshots.submit(171).unwrap();
+    let blocks = (170..175).map(|number| Block::decode(block("forged", number)).unwrap());
+    let blocks: Vec<_> = blocks.collect();
+    let prepared = committer.validator().prepare_all(&blocks);
+    let mut told = 170;
+    let is_made = || completed(folder.path(), "vectors", 171).exists();
+    let committed = committer.commit_all(blocks.into_iter().zip(prepared), |block| {
+        assert_eq!(block.number, told);
+        assert!(told < 172 || is_made());
+        told += 1;
+    });
+    committed.unwrap();
+    assert_eq!(told, 175);
+}
+
+#[test]
+fn an_interrupted_snapshot_of_such_a_channel_is_made_at_the_next_start() {
+    let expected = tempfile::tempdir().unwrap();
+    {
+        let (_ledgers, snapshots, committer) = joined_with_snapshots(expected.path());
+        try_commit(&mut committer.unwrap(), 170).unwrap();
+        snapshots.submit(0).unwrap();
+        wait(&snapshots);
+    }
+    // Until the peer stops while a snapshot is being made, which takes some milliseconds.
+    for _ in 0..200 {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledgers, snapshots, committer) = joined_with_snapshots(folder.path());
+        let mut committer = committer.unwrap();
+        snapshots.submit(170).unwrap();
+        snapshots.release();
+        try_commit(&mut committer, 170).unwrap();
+        let stopped = try_commit(&mut committer, 171);
+        drop((committer, snapshots, ledgers));
+        let was_stopped = match stopped {
+            Err(CommitError::Stopped { .. }) => true,
+            Err(other) => panic!("{other}"),
+            Ok(_) => false,
+        };
+        // The state is brought level with block 171 only when the snapshot of block 170 is made.
+        let (_ledgers, snapshots, committer) = joined_with_snapshots(folder.path());
+        let committer = committer.unwrap();
+        assert_eq!(committer.state().database().savepoint().unwrap(), Some(171));
+        wait(&snapshots);
+        assert_same(
+            &completed(folder.path(), "vectors", 170),
+            &completed(expected.path(), "vectors", 170),
+        );
+        if was_stopped {
+            return;
+        }
+    }
+    panic!("no snapshot was interrupted");
 }
 
 #[test]

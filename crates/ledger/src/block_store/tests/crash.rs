@@ -233,6 +233,39 @@ fn written_length(journal: &Path) -> usize {
     last.map_or(0, |last| last + 1)
 }
 
+/// The bytes are in the file by then, and nobody knows whether they are on the disk.
+#[test]
+fn a_block_that_could_not_be_synced_is_not_told_of() {
+    let blocks = chain(4);
+    let place = Place::new();
+    let write = 2;
+    let used = {
+        let place = Place::new();
+        let disk = FailingDisk::by_operation(u64::MAX);
+        let store = place.open_on(Arc::new(disk.clone())).unwrap();
+        store.append_batch(&blocks[..2]).unwrap();
+        disk.used()
+    };
+    let disk = FailingDisk::by_operation(used + write);
+    let store = place.open_on(Arc::new(disk)).unwrap();
+    store.append_batch(&blocks[..2]).unwrap();
+    let length = std::fs::metadata(place.file(0)).unwrap().len();
+    let error = store.append(&blocks[2]).unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    assert!(std::fs::metadata(place.file(0)).unwrap().len() > length);
+    assert!(store.poisoned().is_some());
+    let refused = store.append(&blocks[2]).unwrap_err();
+    assert!(matches!(refused, LedgerError::Poisoned { .. }), "{refused}");
+    assert_holds(&store, &blocks[..2]);
+    assert_eq!(*store.subscribe().borrow(), 2);
+    drop(store);
+    // What the disk has after all counts once it was read again.
+    let store = place.open().unwrap();
+    let height = store.height() as usize;
+    store.append_batch(&blocks[height..]).unwrap();
+    assert_holds(&store, &blocks);
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_taken_until_reopened() {
     let blocks = chain(4);

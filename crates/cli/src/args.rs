@@ -50,13 +50,13 @@ pub enum LedgerCommand {
     Replay(ReplayArgs),
     /// Checks ledgers against themselves: blocks, verdicts and commit hashes, index, state. Changes
     /// nothing; exit status 1 if something is wrong.
-    Verify(OfflineArgs),
+    Verify(SnapshotLedgerArgs),
     /// Gives up the first damaged block of a chain and all after it, which the peer fetches from others
     /// again when it is started.
     Repair(RepairArgs),
     /// Makes all databases anew from the block files. A chain that was stored without verdicts is
     /// validated anew.
-    Rebuild(OfflineArgs),
+    Rebuild(SnapshotLedgerArgs),
     /// Prints the state of a channel.
     DumpState(DumpStateArgs),
 }
@@ -69,6 +69,18 @@ pub struct OfflineArgs {
     /// The channel; all that there are if not given.
     #[arg(long, visible_alias = "channelID")]
     pub channel: Option<String>,
+}
+
+/// `ledger verify` and `ledger rebuild`.
+#[derive(Debug, Args)]
+pub struct SnapshotLedgerArgs {
+    /// Of what.
+    #[command(flatten)]
+    pub ledger: OfflineArgs,
+    /// The folder of the snapshot that the channel was joined by, which its blocks follow. It is checked to be
+    /// that one.
+    #[arg(long, value_name = "FOLDER", requires = "channel")]
+    pub snapshot: Option<PathBuf>,
 }
 
 /// `ledger repair`.

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use rstest::rstest;
 use selvedge_ledger::store::{Batch, Durability, FjallStore, Store, Table};
 use selvedge_ledger::{LedgerManager, Options};
+use selvedge_peer::commit::Committer;
 use selvedge_protos::Message;
 use selvedge_protos::common::Block;
 use serde_json::Value;
@@ -626,4 +627,124 @@ fn a_wrong_directory_or_channel_is_told() {
         );
     }
     assert_sound(folder.path());
+}
+
+/// The recorded raft channel, joined by the snapshot of its last block, with the five blocks that follow.
+fn joined_by_snapshot() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let ledgers = LedgerManager::open(folder.path(), Options::default()).unwrap();
+    let snapshot = testdata("raft/snapshot");
+    let store = ledgers
+        .create_from_snapshot(&snapshot, |_, _| Ok(()))
+        .unwrap();
+    let state = ledgers.open_state(RAFT).unwrap();
+    let options = selvedge_validation::Options::default();
+    let mut committer = Committer::open(store, state, options).unwrap();
+    for number in 170..175 {
+        let path = testdata(&format!("forged/orderer-blocks/{number:06}.block"));
+        let block = Block::decode(&fs::read(path).unwrap()[..]).unwrap();
+        let prepared = committer.validator().prepare(&block);
+        committer.commit(block, prepared).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_ledger_that_begins_with_a_snapshot_is_verified_with_it_and_in_part_without() {
+    let folder = joined_by_snapshot();
+    let (snapshot, other) = (testdata("raft/snapshot"), testdata("bft/snapshot"));
+    let with = |verb: &str, snapshot: &Path| {
+        let snapshot = snapshot.to_str().unwrap();
+        run(
+            verb,
+            folder.path(),
+            &["--channel", RAFT, "--snapshot", snapshot],
+        )
+    };
+    let assert_sound = || {
+        let output = with("verify", &snapshot);
+        assert!(output.status.success(), "{}", out(&output));
+        assert_eq!(out(&output), "");
+        let output = run("verify", folder.path(), &[]);
+        assert!(output.status.success(), "{}", out(&output));
+        let note = format!("{RAFT}: note: state: the ledger begins with a snapshot and block 170");
+        assert!(out(&output).starts_with(&note), "{}", out(&output));
+        assert_eq!(out(&output).lines().count(), 1);
+    };
+    assert_sound();
+    for verb in ["verify", "rebuild"] {
+        let output = with(verb, &other);
+        assert!(!output.status.success());
+        let reason = format!("is not the snapshot that channel {RAFT} was joined by");
+        assert!(err(&output).contains(&reason), "{}", err(&output));
+    }
+
+    // Without the snapshot nothing can be made anew, and nothing is removed.
+    let refused = run("rebuild", folder.path(), &[]);
+    assert!(!refused.status.success());
+    let reason = "was joined by a snapshot and begins with block 170";
+    assert!(err(&refused).contains(reason), "{}", err(&refused));
+    assert_sound();
+
+    // Who wrote what since is known from the blocks, what came with the snapshot only from there.
+    let state = database(folder.path(), RAFT, "state");
+    damage_rows(&state, Table::State, |rows, batch| {
+        batch.delete(Table::State, rows[0].0.clone());
+    });
+    assert!(run("verify", folder.path(), &[]).status.success());
+    let found = out(&with("verify", &snapshot));
+    assert!(
+        found.contains("is not there and follows from the blocks"),
+        "{found}"
+    );
+    damage_rows(&state, Table::History, |rows, batch| {
+        batch.delete(Table::History, rows[0].0.clone());
+    });
+    let found = faults(folder.path());
+    assert!(
+        found.contains(&format!("{RAFT}: state: history: ")),
+        "{found}"
+    );
+    assert!(with("rebuild", &snapshot).status.success());
+    assert_sound();
+
+    damage_file(
+        &block_file(folder.path(), RAFT),
+        &forged_commit_hash(172),
+        5,
+    );
+    let found = out(&with("verify", &snapshot));
+    assert!(
+        found.contains("verdicts: block 172 has the commit hash"),
+        "{found}"
+    );
+}
+
+#[test]
+fn databases_that_are_lost_come_back_from_the_snapshot() {
+    let folder = joined_by_snapshot();
+    let channels = folder.path().join("ledgersData/selvedge/channels");
+    fs::remove_dir_all(channels).unwrap();
+    let snapshot = testdata("raft/snapshot");
+    let arguments = ["--channel", RAFT, "--snapshot", snapshot.to_str().unwrap()];
+    let rebuilt = run("rebuild", folder.path(), &arguments);
+    assert!(rebuilt.status.success(), "{}", err(&rebuilt));
+    assert!(
+        err(&rebuilt).contains("175 blocks, from their verdicts"),
+        "{}",
+        err(&rebuilt)
+    );
+    let output = run("verify", folder.path(), &arguments);
+    assert!(
+        output.status.success() && out(&output).is_empty(),
+        "{}",
+        out(&output)
+    );
+}
+
+fn forged_commit_hash(block: u64) -> Vec<u8> {
+    let recorded = expected("forged");
+    let mut blocks = recorded["blocks"].as_array().unwrap().iter();
+    let found = blocks.find(|found| found["number"] == block).unwrap();
+    hex::decode(found["commitHash"].as_str().unwrap()).unwrap()
 }

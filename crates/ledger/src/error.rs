@@ -221,7 +221,8 @@ pub enum LedgerError {
     /// What came from a snapshot cannot be made again from blocks.
     #[error(
         "channel {channel} was joined by a snapshot and begins with block {first}, and the block index \
-         does not have what came before: remove {} and join the channel again by a snapshot",
+         does not have what came before: run `selvedge ledger rebuild` with that snapshot, or remove {} and join \
+         the channel again by a snapshot",
         path.display()
     )]
     SnapshotIndexLost {

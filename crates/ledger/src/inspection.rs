@@ -14,6 +14,7 @@ use crate::block_index::{BlockEntries, BlockEntry, BlockIndex, Place, Transactio
 use crate::bootstrap::Bootstrap;
 use crate::recovery::index_failure;
 use crate::scanner::{ScannedBlock, Scanner};
+use crate::snapshot::{Import, SnapshotError, SnapshotMetadata};
 use crate::state::{StateDatabase, StateError};
 use crate::store::{FjallStore, Store, Table};
 
@@ -77,6 +78,42 @@ impl Inspection {
 
     fn bootstrap(&self) -> Result<Option<Bootstrap>, LedgerError> {
         Bootstrap::read(self.files.folder())
+    }
+
+    /// Fills an empty state from the snapshot that the ledger begins with, and returns the commit hash of its
+    /// last block. An error if it is another snapshot.
+    pub fn fill_from_snapshot(
+        &self,
+        snapshot: &Path,
+        state: &StateDatabase,
+    ) -> Result<Option<[u8; 32]>, SnapshotError> {
+        let metadata = self.snapshot_metadata(snapshot)?;
+        Import::new(snapshot, &metadata)?.read_state(state)?;
+        Ok(metadata.commit_hash)
+    }
+
+    /// What a snapshot says of itself, if it is the one that the ledger begins with.
+    pub(crate) fn snapshot_metadata(
+        &self,
+        snapshot: &Path,
+    ) -> Result<SnapshotMetadata, SnapshotError> {
+        let metadata = SnapshotMetadata::read(snapshot)?;
+        // A Go peer keeps no metadata, only which block was the last one.
+        let is_it = match SnapshotMetadata::read(self.files.folder()) {
+            Ok(own) => own == metadata,
+            Err(_) => self.bootstrap()?.is_some_and(|bootstrap| {
+                metadata.channel == self.channel
+                    && metadata.last_block == bootstrap.last_block
+                    && metadata.last_block_hash == bootstrap.last_block_hash
+            }),
+        };
+        match is_it {
+            true => Ok(metadata),
+            false => Err(SnapshotError::Another {
+                path: snapshot.to_owned(),
+                channel: self.channel.clone(),
+            }),
+        }
     }
 
     /// Goes through the blocks.

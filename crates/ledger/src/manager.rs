@@ -251,6 +251,39 @@ impl LedgerManager {
         Ok(ledger.insert(self.open_store(channel)?).clone())
     }
 
+    /// Makes the databases of a channel anew that was joined by a snapshot, from that snapshot. They are as of
+    /// its last block then; whoever opens the ledger brings them level with its blocks. The ledger must not be
+    /// open. After an error the databases are as they were, or there are none.
+    pub fn rebuild_from_snapshot(
+        &self,
+        channel: &str,
+        snapshot: &Path,
+    ) -> Result<(), SnapshotError> {
+        let metadata = self.inspect(channel)?.snapshot_metadata(snapshot)?;
+        let import = Import::new(snapshot, &metadata)?;
+        let joining = self.layout.joining().join(channel);
+        if joining.exists() {
+            self.remove(&joining)?;
+        }
+        self.disk
+            .create_folder(&joining)
+            .map_err(LedgerError::io("create", &joining))?;
+        drop(self.fill(&joining, &import)?);
+        self.sync_folder(&joining)?;
+        self.remove_databases(channel)?;
+        self.rename(&joining, &self.layout.derived(channel))?;
+        Ok(())
+    }
+
+    /// Makes index and state of a snapshot in a folder.
+    fn fill(&self, folder: &Path, import: &Import<'_>) -> Result<StateDatabase, SnapshotError> {
+        let index = FjallStore::open(&folder.join(INDEX)).map_err(SnapshotError::Index)?;
+        import.read_ids(&BlockIndex::open(Arc::new(index))?)?;
+        let state = StateDatabase::open(&folder.join(STATE))?;
+        import.read_state(&state)?;
+        Ok(state)
+    }
+
     /// Everything is made aside. The chain's folder gets its name last, which makes the ledger be there.
     fn import(
         &self,
@@ -272,10 +305,7 @@ impl LedgerManager {
                 .map_err(LedgerError::io("create", folder))?;
         }
         Bootstrap::write(&new_chain, metadata)?;
-        let index = FjallStore::open(&new_derived.join(INDEX)).map_err(SnapshotError::Index)?;
-        import.read_ids(&BlockIndex::open(Arc::new(index))?)?;
-        let state = StateDatabase::open(&new_derived.join(STATE))?;
-        import.read_state(&state)?;
+        let state = self.fill(&new_derived, import)?;
         check(channel, &state).map_err(|reason| SnapshotError::Unfit {
             channel: channel.to_owned(),
             reason,

@@ -81,7 +81,7 @@ impl LedgerManager {
     }
 
     /// Moves a folder; when this returns, it is safe in its new place.
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), LedgerError> {
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), LedgerError> {
         let parent = to.parent().unwrap_or(to);
         self.disk
             .create_folder(parent)

@@ -11,25 +11,27 @@ use selvedge_peer::commit::{CommitError, CommitOptions, Committer, LevelObserver
 use selvedge_protos::Message as _;
 
 use super::{channels, open, progress, stated_verdicts};
-use crate::args::OfflineArgs;
+use crate::args::SnapshotLedgerArgs;
 use crate::failure::{Failure, print_note};
 
 /// Builds index, state and history of the channels anew. A chain whose blocks were stored without verdicts
 /// is validated anew.
-pub fn rebuild(arguments: &OfflineArgs) -> Result<(), Failure> {
+pub fn rebuild(arguments: &SnapshotLedgerArgs) -> Result<(), Failure> {
+    let folder = &arguments.ledger.dir;
+    let snapshot = arguments.snapshot.as_deref();
     let found = {
-        let ledgers = open(&arguments.dir, Options::default())?;
-        channels(&ledgers, arguments)?
+        let ledgers = open(folder, Options::default())?;
+        channels(&ledgers, &arguments.ledger)?
     };
     for channel in found {
         let started = Instant::now();
-        let (height, how) = match from_verdicts(&arguments.dir, &channel)? {
+        let (height, how) = match from_verdicts(folder, &channel, snapshot)? {
             Ok(height) => (height, "from their verdicts"),
             Err(unvalidated) => {
                 print_note(&format!(
                     "{channel}: block {unvalidated} has no verdicts, so the whole chain is validated anew"
                 ));
-                let height = validate_anew(&arguments.dir, &channel)?;
+                let height = validate_anew(folder, &channel)?;
                 (height, "validated anew")
             }
         };
@@ -42,7 +44,11 @@ pub fn rebuild(arguments: &OfflineArgs) -> Result<(), Failure> {
 }
 
 /// Gives the height; or, if that cannot be done, the first block without verdicts.
-fn from_verdicts(folder: &Path, channel: &str) -> Result<Result<u64, u64>, Failure> {
+fn from_verdicts(
+    folder: &Path,
+    channel: &str,
+    snapshot: Option<&Path>,
+) -> Result<Result<u64, u64>, Failure> {
     let indexing = progress::bytes(0)?.with_message(format!("{channel}: index "));
     let options = {
         let bar = indexing.clone();
@@ -57,15 +63,18 @@ fn from_verdicts(folder: &Path, channel: &str) -> Result<Result<u64, u64>, Failu
     let ledgers = open(folder, options)?;
     // What cannot be rebuilt is told before anything is removed.
     let first = ledgers.inspect(channel)?.first_block()?;
-    if first > 0 {
-        return Err(anyhow!(
-            "channel {channel} was joined by a snapshot and begins with block {first}, so its databases cannot \
-             be made of its blocks; if they are damaged, remove the channel's ledger and join it by a \
-             snapshot again"
-        )
-        .into());
+    match snapshot {
+        Some(snapshot) => ledgers.rebuild_from_snapshot(channel, snapshot)?,
+        None if first > 0 => {
+            return Err(anyhow!(
+                "channel {channel} was joined by a snapshot and begins with block {first}, so its databases \
+                 cannot be made of its blocks alone: give the folder of that snapshot with --snapshot, or \
+                 remove the channel's ledger and join it by a snapshot again"
+            )
+            .into());
+        }
+        None => ledgers.remove_databases(channel)?,
     }
-    ledgers.remove_databases(channel)?;
     let blocks = ledgers.open_channel(channel);
     indexing.finish_and_clear();
     let blocks = blocks?;
@@ -83,7 +92,7 @@ fn from_verdicts(folder: &Path, channel: &str) -> Result<Result<u64, u64>, Failu
     applying.finish_and_clear();
     match committer {
         Ok(_) => Ok(Ok(height)),
-        Err(CommitError::NoVerdicts { block, .. }) => Ok(Err(block)),
+        Err(CommitError::NoVerdicts { block, .. }) if first == 0 => Ok(Err(block)),
         Err(error) => Err(error.into()),
     }
 }

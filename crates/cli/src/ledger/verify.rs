@@ -6,7 +6,7 @@ use selvedge_ledger::{LedgerManager, Options};
 use selvedge_peer::commit::verify::{Finding, Observer, Verified, verify as verify_ledger};
 
 use super::{LEDGERS, channels, open, progress};
-use crate::args::OfflineArgs;
+use crate::args::SnapshotLedgerArgs;
 use crate::failure::{Failure, print_note, print_out};
 
 /// Prints what is found as it is found.
@@ -32,10 +32,10 @@ impl Observer for Printer<'_> {
 }
 
 /// Checks the ledgers of a data directory. An error if one is not sound.
-pub fn verify(arguments: &OfflineArgs) -> Result<(), Failure> {
-    let ledgers = open(&arguments.dir, Options::default())?;
+pub fn verify(arguments: &SnapshotLedgerArgs) -> Result<(), Failure> {
+    let ledgers = open(&arguments.ledger.dir, Options::default())?;
     let mut wrong = 0;
-    for channel in channels(&ledgers, arguments)? {
+    for channel in channels(&ledgers, &arguments.ledger)? {
         wrong += verify_channel(&ledgers, arguments, &channel)?.wrong;
     }
     match wrong {
@@ -47,20 +47,25 @@ pub fn verify(arguments: &OfflineArgs) -> Result<(), Failure> {
 
 fn verify_channel(
     ledgers: &LedgerManager,
-    arguments: &OfflineArgs,
+    arguments: &SnapshotLedgerArgs,
     channel: &str,
 ) -> Result<Verified, Failure> {
     let inspection = ledgers.inspect(channel)?;
     // Where there is room for a second state: beside the first.
     let scratch = tempfile::Builder::new()
         .prefix("verify-")
-        .tempdir_in(arguments.dir.join(LEDGERS).join("selvedge"))
+        .tempdir_in(arguments.ledger.dir.join(LEDGERS).join("selvedge"))
         .context("cannot make a folder for the state that follows from the blocks")?;
     let mut printer = Printer {
         channel,
         bar: progress::bytes(inspection.total_bytes()?)?.with_message(format!("{channel} ")),
     };
-    let verified = verify_ledger(&inspection, scratch.path(), &mut printer);
+    let verified = verify_ledger(
+        &inspection,
+        arguments.snapshot.as_deref(),
+        scratch.path(),
+        &mut printer,
+    );
     printer.bar.finish_and_clear();
     let verified = verified?;
     let Verified {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::export::Export;
 use super::folders::SnapshotFolders;
@@ -25,6 +25,9 @@ use crate::state::StateDatabase;
 /// A snapshot is of what the database holds between two blocks. So whoever commits says so after each
 /// block ([`Self::committed`]), and it takes no longer than marking the place; blocks are committed
 /// while the files are written.
+///
+/// Where the state cannot be made of the blocks once more, since the channel was itself joined by a snapshot,
+/// the state must not go on before the files are written ([`Self::wait_for_turn`]).
 pub struct ChannelSnapshots {
     inner: Arc<Inner>,
 }
@@ -38,6 +41,10 @@ struct Inner {
     /// finds a block committed or whoever commits it finds the request.
     first: AtomicU64,
     stopped: AtomicBool,
+    /// Whether nobody is to wait for a snapshot any more.
+    released: AtomicBool,
+    /// When a job is done, and when nobody is to wait any more.
+    done: Condvar,
 }
 
 struct Book {
@@ -85,6 +92,8 @@ impl ChannelSnapshots {
             }),
             first: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+            done: Condvar::new(),
         });
         inner.resume()?;
         Ok(Self { inner })
@@ -147,6 +156,31 @@ impl ChannelSnapshots {
                 }
             }
         }
+    }
+
+    /// To be called before a block changes the state. Returns at once, unless a snapshot is being made that
+    /// could not be made again; then when that is done, as in Fabric. [`SnapshotError::Stopped`] if the block
+    /// must not change the state, since the peer stops.
+    pub fn wait_for_turn(&self) -> Result<(), SnapshotError> {
+        let inner = &self.inner;
+        if inner.can_remake() {
+            return Ok(());
+        }
+        let mut book = inner.book.lock();
+        while !book.jobs.is_empty() {
+            if inner.released.load(Ordering::SeqCst) {
+                return Err(SnapshotError::Stopped);
+            }
+            inner.done.wait(&mut book);
+        }
+        Ok(())
+    }
+
+    /// The peer stops: whoever waits for a snapshot goes, which is then made at the next start.
+    pub fn release(&self) {
+        self.inner.released.store(true, Ordering::SeqCst);
+        let _book = self.inner.book.lock();
+        self.inner.done.notify_all();
     }
 
     /// To be called when a block is in the state, before the next one is.
@@ -219,6 +253,11 @@ impl Inner {
         Ok(block)
     }
 
+    /// Whether the state of any block can be made of the blocks.
+    fn can_remake(&self) -> bool {
+        self.blocks.first_block() == 0
+    }
+
     /// What is to be done with the requests at the start.
     fn resume(self: &Arc<Self>) -> Result<(), SnapshotError> {
         let mut book = self.book.lock();
@@ -233,11 +272,12 @@ impl Inner {
             } else if block == last {
                 let state = state.clone();
                 self.make(&mut book, Job { block, state });
-            } else if self.blocks.first_block() == 0 {
+            } else if self.can_remake() {
                 book.lost.push(block);
             } else {
-                let reason = "the peer ended while it was made, the state has gone on, and the first blocks \
-                              are not there to make it again";
+                // Another program has gone on with the state, or this one before it knew of the request.
+                let reason =
+                    "the state has gone on, and the first blocks are not there to make it again";
                 self.give_up(&mut book, block, reason);
             }
         }
@@ -306,6 +346,7 @@ impl Inner {
             let mut book = self.book.lock();
             book.jobs.pop_front();
             self.finish(&mut book, job.block, made.map(|_| ()));
+            self.done.notify_all();
         }
     }
 

@@ -50,6 +50,17 @@ pub enum SnapshotError {
         /// The folder.
         path: PathBuf,
     },
+    /// Not the snapshot that a ledger begins with.
+    #[error(
+        "{} is not the snapshot that channel {channel} was joined by: give that one, which has the same hash",
+        path.display()
+    )]
+    Another {
+        /// The folder.
+        path: PathBuf,
+        /// The channel.
+        channel: String,
+    },
     /// The channel of the snapshot cannot be served.
     #[error("channel {channel} of the snapshot cannot be served: {reason}")]
     Unfit {

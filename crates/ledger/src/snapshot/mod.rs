@@ -28,8 +28,7 @@
 //!   two blocks. Fabric holds the next block back until all files are written.
 //! - If the peer ends while a snapshot is made, and the state has gone on by then, the state is made once
 //!   more of the blocks, beside the one in use. Where the first blocks are not there, since the channel
-//!   was itself joined by a snapshot, the request is dropped, with an error in the log. Fabric's state
-//!   never goes on.
+//!   was itself joined by a snapshot, blocks wait as in Fabric, so that the state has not gone on.
 //! - Files that are taken over are bounded and checked while they are read: names, lengths, counts,
 //!   versions, hashes. What a snapshot lists beyond the files above is refused.
 

@@ -58,8 +58,8 @@ pub enum CommitError {
     /// The state lacks what came with a snapshot.
     #[error(
         "channel {channel} was joined by a snapshot and begins with block {first}, and the state does not \
-         have what came before: remove the channel's folder in ledgersData/chains/chains and join the \
-         channel again by a snapshot"
+         have what came before: run `selvedge ledger rebuild` with that snapshot, or remove the channel's \
+         folder in ledgersData/chains/chains and join the channel again by a snapshot"
     )]
     StateLost {
         /// The channel.
@@ -79,6 +79,13 @@ pub enum CommitError {
         collection: String,
         /// The block that wrote the data.
         block: u64,
+    },
+    /// The peer stops while a snapshot is made that the block would have to wait for. The block is in the
+    /// block files; its changes follow when the ledger is opened again.
+    #[error("channel {channel}: the peer stops while a snapshot is made")]
+    Stopped {
+        /// The channel.
+        channel: String,
     },
     /// An earlier block is in the block files and its changes are not in the state, so nothing can be
     /// validated.

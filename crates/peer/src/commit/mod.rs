@@ -330,6 +330,7 @@ impl Committer {
         let appending = started.elapsed() / share;
         self.is_behind = true;
         for validated in staged {
+            self.wait_for_snapshots()?;
             let started = Instant::now();
             let database = self.state.database();
             database.commit(&validated.updates, Durability::Process)?;
@@ -342,6 +343,16 @@ impl Committer {
             self.validator = next;
         }
         Ok(())
+    }
+
+    fn wait_for_snapshots(&self) -> Result<(), CommitError> {
+        let waited = self
+            .snapshots
+            .as_ref()
+            .map(|snapshots| snapshots.wait_for_turn());
+        waited.unwrap_or(Ok(())).map_err(|_| CommitError::Stopped {
+            channel: self.blocks.channel().to_owned(),
+        })
     }
 
     fn tell_snapshots(&self, number: u64) {

@@ -80,6 +80,7 @@ impl Committer {
                 let missing = finder.of_block(number, &block, &defined)?;
                 updates.add_missing_data(missing, &self.state.database().missing_data())?;
             }
+            self.wait_for_snapshots()?;
             self.state
                 .database()
                 .commit(&updates, Durability::Process)?;

@@ -125,7 +125,18 @@ impl Committer {
             };
             let (channel, metrics) = (self.channel.clone(), self.metrics.clone());
             let committing = tokio::task::spawn_blocking(move || commit(&channel, next, &metrics));
-            let (committed, failure) = match committing.await {
+            let stopping = stop.clone();
+            let channel = self.channel.clone();
+            let released = async move {
+                stopping.cancelled().await;
+                channel.snapshots().release();
+                std::future::pending().await
+            };
+            let committed = tokio::select! {
+                committed = committing => committed,
+                never = released => never,
+            };
+            let (committed, failure) = match committed {
                 Ok(committed) => committed,
                 Err(panic) => return self.fail(&panic).await,
             };
@@ -134,8 +145,10 @@ impl Committer {
                     return;
                 }
             }
-            if let Some(reason) = failure {
-                return self.fail(&reason).await;
+            match failure {
+                None => {}
+                Some(CommitError::Commit(commit::CommitError::Stopped { .. })) => return,
+                Some(reason) => return self.fail(&reason).await,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Power cuts at every step of commits to block files, index and state, each of the databases losing
 //! any part of what was not safe.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use selvedge_protos::kvrwset::Version;
 use crate::block_store::{BlockStore, Options};
 use crate::state::{Namespace, StateDatabase, StateError, StateUpdates, VersionedValue};
 use crate::store::Durability;
-use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block};
+use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block, scratch};
 use crate::testing::{CrashingStore, FailingDisk, contents, open_block_store};
 use crate::transaction_id::transaction_id;
 
@@ -28,7 +29,7 @@ struct Remains {
 impl Remains {
     fn new() -> Self {
         Self {
-            files: tempfile::tempdir().unwrap(),
+            files: scratch(),
             index: Arc::new(CrashingStore::new()),
             state: Arc::new(CrashingStore::new()),
         }
@@ -36,7 +37,7 @@ impl Remains {
 
     /// The same with only so many batches in the databases.
     fn with_first(&self, index: usize, state: usize) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        let files = scratch();
         copy_folder(self.files.path(), files.path());
         Self {
             files,
@@ -149,16 +150,13 @@ fn updates(block: &Block) -> StateUpdates {
     updates
 }
 
-/// How it should be, for each height.
-fn references(blocks: &[Block], manner: Manner) -> Vec<Remains> {
-    let heights = 0..=blocks.len();
-    let references = heights.map(|height| {
-        let remains = Remains::new();
-        let told = remains.commit(&FailingDisk::endless(), &blocks[..height], manner);
-        assert_eq!(told, height as u64);
-        remains
-    });
-    references.collect()
+/// How it should be at a height.
+fn reference(blocks: &[Block], height: u64, manner: Manner) -> Remains {
+    let remains = Remains::new();
+    let blocks = &blocks[..height as usize];
+    let told = remains.commit(&FailingDisk::endless(), blocks, manner);
+    assert_eq!(told, height);
+    remains
 }
 
 fn assert_equal(found: &Remains, expected: &Remains) {
@@ -169,7 +167,13 @@ fn assert_equal(found: &Remains, expected: &Remains) {
 
 /// Opens what a power cut has left: nothing told is lost, no half block is there, the databases agree;
 /// and the ledger goes on as if nothing had been.
-fn check(remains: &Remains, told: u64, blocks: &[Block], references: &[Remains], manner: Manner) {
+fn check<'a>(
+    remains: &Remains,
+    told: u64,
+    blocks: &[Block],
+    reference: impl Fn(u64) -> &'a Remains,
+    manner: Manner,
+) {
     let disk = FailingDisk::endless();
     let ledger = Ledger::open(remains, &disk, manner).unwrap();
     let height = ledger.blocks.height();
@@ -179,9 +183,9 @@ fn check(remains: &Remains, told: u64, blocks: &[Block], references: &[Remains],
         assert_eq!(ledger.blocks.block(number).unwrap().as_ref(), Some(block));
     }
     drop(ledger);
-    assert_equal(remains, &references[height as usize]);
+    assert_equal(remains, reference(height));
     assert_eq!(remains.commit(&disk, blocks, manner), blocks.len() as u64);
-    assert_equal(remains, &references[blocks.len()]);
+    assert_equal(remains, reference(blocks.len() as u64));
 }
 
 #[test]
@@ -192,7 +196,10 @@ fn at_every_operation_with_every_loss() {
         max_file_bytes: 1 << 20,
     };
     for manner in [SINGLY, in_one_file] {
-        let references = references(&blocks, manner);
+        let heights = 0..=BLOCKS;
+        let references: Vec<_> = heights
+            .map(|height| reference(&blocks, height, manner))
+            .collect();
         for zeros in [false, true] {
             for budget in 0.. {
                 let remains = Remains::new();
@@ -203,7 +210,8 @@ fn at_every_operation_with_every_loss() {
                 for index in remains.index.after_power_cut() {
                     for state in remains.state.after_power_cut() {
                         let left = remains.with_first(index, state);
-                        check(&left, told, &blocks, &references, manner);
+                        let reference = |height: u64| &references[height as usize];
+                        check(&left, told, &blocks, reference, manner);
                     }
                 }
                 if is_complete {
@@ -270,7 +278,6 @@ proptest! {
     ) {
         let manner = Manner { group, max_file_bytes };
         let blocks = blocks_of_any_size(&sizes);
-        let references = references(&blocks, manner);
         let mut remains = Remains::new();
         let mut told = 0;
         let most = sizes.iter().sum::<usize>() + 250 * sizes.len();
@@ -286,6 +293,10 @@ proptest! {
             let state = any_of(&remains.state, kept.1);
             remains = remains.with_first(index, state);
         }
-        check(&remains, told, &blocks, &references, manner);
+        let references: [OnceCell<Remains>; 8] = Default::default();
+        let reference = |height: u64| {
+            references[height as usize].get_or_init(|| reference(&blocks, height, manner))
+        };
+        check(&remains, told, &blocks, reference, manner);
     }
 }

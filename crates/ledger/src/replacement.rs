@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::Options;
-    use crate::test_support::{CHANNEL, chain};
+    use crate::test_support::{CHANNEL, chain, scratch};
     use crate::testing::FailingDisk;
 
     fn open(folder: &Path) -> LedgerManager {
@@ -130,11 +130,11 @@ mod tests {
             disk.cut_power(false);
             (replaced, disk.used())
         };
-        let (replaced, steps) = replace(tempfile::tempdir().unwrap().path(), u64::MAX);
+        let (replaced, steps) = replace(scratch().path(), u64::MAX);
         replaced.unwrap();
         let mut heights = Vec::new();
         for budget in 0..=steps {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = scratch();
             let (replaced, _) = replace(folder.path(), budget);
             assert_eq!(replaced.is_ok(), budget == steps);
             let manager = open(folder.path());
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_is_no_channel_is_not_put_among_the_chains() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let layout = open(folder.path()).layout.clone();
         fs::create_dir_all(layout.replacements().join("No Channel")).unwrap();
         let manager = open(folder.path());

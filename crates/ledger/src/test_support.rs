@@ -91,6 +91,16 @@ pub(crate) fn recorded(folder: &str) -> Vec<Block> {
         .collect()
 }
 
+/// A folder in memory, if the system has such a place, otherwise on disk: for tests in which what does not
+/// reach the disk is made up, and that would wait for it hundreds of times.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok());
+    in_memory
+        .flatten()
+        .unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::store::{Batch, Durability, Entries, MemoryStore, StoreError, Table};
-use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block, recorded};
+use crate::test_support::{CHANNEL, chain, copy_folder, envelope, next_block, recorded, scratch};
 use crate::testing::{CrashingStore, FailingDisk, contents, open_block_store};
 
 mod crash;
@@ -22,7 +22,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: scratch(),
             index: Arc::new(MemoryStore::new()),
             options: Options::default(),
         }
@@ -136,7 +136,7 @@ fn blocks_can_be_read_at_once_and_after_reopening() {
 
 #[test]
 fn the_same_on_disk() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let open = || {
         let (files, index) = (folder.path().join("files"), folder.path().join("index"));
         BlockStore::open(CHANNEL, &files, &index, &Options::default()).unwrap()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::test_support::{CHANNEL, chain, copy_folder};
+use crate::test_support::{CHANNEL, chain, copy_folder, scratch};
 use crate::testing::FailingDisk;
 
 fn open(folder: &Path) -> LedgerManager {
@@ -8,7 +8,7 @@ fn open(folder: &Path) -> LedgerManager {
 
 #[test]
 fn channels_are_made_and_found_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let blocks = chain(3);
     let manager = open(folder.path());
     assert!(manager.channels().unwrap().is_empty());
@@ -39,7 +39,7 @@ fn channels_are_made_and_found_again() {
 
 #[test]
 fn a_data_directory_has_one_owner() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let manager = open(folder.path());
     let error = LedgerManager::open(folder.path(), Options::default()).unwrap_err();
     assert!(
@@ -52,7 +52,7 @@ fn a_data_directory_has_one_owner() {
 
 #[test]
 fn genesis_blocks_of_others_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let manager = open(folder.path());
     let blocks = chain(2);
     let refusal =
@@ -100,13 +100,13 @@ fn a_join_that_stops_anywhere_leaves_a_channel_or_none() {
         }
         (made, disk.used())
     };
-    let (made, steps) = join(tempfile::tempdir().unwrap().path(), u64::MAX, true);
+    let (made, steps) = join(scratch().path(), u64::MAX, true);
     made.unwrap();
     // Most steps are bytes of the block, of which every 32nd is enough here.
     let telling = |budget: &u64| *budget < 10 || *budget + 10 > steps || budget.is_multiple_of(32);
     let budgets = (0..=steps).filter(telling);
     for (budget, loses_power) in budgets.flat_map(|budget| [(budget, false), (budget, true)]) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let (made, _) = join(folder.path(), budget, loses_power);
         assert_eq!(made.is_ok(), budget == steps);
 
@@ -124,7 +124,7 @@ fn a_join_that_stops_anywhere_leaves_a_channel_or_none() {
 
 #[test]
 fn folders_without_a_first_block_are_no_channels() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let manager = open(folder.path());
     let chains = folder.path().join("ledgersData/chains/chains");
     fs::create_dir(chains.join("empty")).unwrap();
@@ -151,7 +151,7 @@ fn folders_without_a_first_block_are_no_channels() {
 
 #[test]
 fn the_data_directory_of_a_go_peer_is_taken_over() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let ledgers = folder.path().join("ledgersData");
     let chain = ledgers.join("chains/chains/labchannel");
     copy_folder(
@@ -185,7 +185,7 @@ fn snapshot(folder: &Path) {
 
 #[test]
 fn an_import_that_fails_at_any_operation_is_none_or_whole() {
-    let files = tempfile::tempdir().unwrap();
+    let files = scratch();
     snapshot(files.path());
     // As if the power had failed there.
     let import = |folder: &Path, budget| {
@@ -197,11 +197,11 @@ fn an_import_that_fails_at_any_operation_is_none_or_whole() {
         disk.cut_power(false);
         (made, disk.used())
     };
-    let (made, steps) = import(tempfile::tempdir().unwrap().path(), u64::MAX);
+    let (made, steps) = import(scratch().path(), u64::MAX);
     made.unwrap();
     assert!(steps > 10, "{steps}");
     for budget in 0..=steps {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let (made, _) = import(folder.path(), budget);
         assert_eq!(made.is_ok(), budget == steps);
 
@@ -220,7 +220,7 @@ fn an_import_that_fails_at_any_operation_is_none_or_whole() {
 
 #[test]
 fn a_snapshot_that_does_not_fit_leaves_nothing() {
-    let (folder, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, files) = (scratch(), scratch());
     snapshot(files.path());
     let manager = open(folder.path());
     let refused = manager.create_from_snapshot(files.path(), |channel, state| {

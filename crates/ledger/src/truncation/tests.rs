@@ -6,7 +6,7 @@ use selvedge_protos::common::Block;
 
 use super::*;
 use crate::Options;
-use crate::test_support::{CHANNEL, chain};
+use crate::test_support::{CHANNEL, chain, scratch};
 use crate::testing::FailingDisk;
 
 /// Files of about two blocks.
@@ -19,7 +19,7 @@ fn options() -> Options {
 
 /// A data directory with a channel of so many blocks in several files.
 fn directory(blocks: &[Block]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let ledgers = LedgerManager::open(folder.path(), options()).unwrap();
     let store = ledgers.create_channel(CHANNEL, &blocks[0]).unwrap();
     store.append_batch(&blocks[1..]).unwrap();

@@ -69,6 +69,11 @@ const LIMITS: Limits = Limits {
 
 /// Runs the script in `bytes`.
 pub fn gossip_core(bytes: &[u8]) {
+    let _ = play(bytes);
+}
+
+/// Runs the script in `bytes`. Returns what the core was seen to do: kinds of frames, and other actions.
+pub fn play(bytes: &[u8]) -> BTreeSet<&'static str> {
     let mut script = Script::new(bytes);
     let mut world = World::new(&mut script);
     for _ in 0..MAX_STEPS {
@@ -78,6 +83,7 @@ pub fn gossip_core(bytes: &[u8]) {
         world.step(&mut script);
     }
     world.end();
+    world.seen
 }
 
 /// What the peer's own node has to tell it.
@@ -121,6 +127,7 @@ struct World {
     /// Pushes and fetches that have not ended.
     awaited: BTreeSet<u64>,
     next_id: u64,
+    seen: BTreeSet<&'static str>,
 }
 
 impl World {
@@ -161,6 +168,7 @@ impl World {
             leads: BTreeSet::new(),
             awaited: BTreeSet::new(),
             next_id: 0,
+            seen: BTreeSet::new(),
         };
         world.handle(Event::Wakeup);
         world
@@ -175,8 +183,9 @@ impl World {
         }
         match script.byte() % 40 {
             0..=2 => {
-                let millis = u64::from(script.byte()) * 40;
-                self.pass(Duration::from_millis(millis));
+                // Mostly short.
+                let time = u64::from(script.byte()).pow(2);
+                self.pass(Duration::from_millis(time / 8));
             }
             3..=6 => self.sleep(),
             7..=17 => self.say(script),
@@ -200,10 +209,11 @@ impl World {
                     false => Event::Chaincodes(channel, vec![Default::default(); script.choice(3)]),
                 });
             }
-            _ => {
+            _ if script.once_in(8) => {
                 let minutes = u64::from(script.byte());
                 self.pass(Duration::from_secs(60 * minutes));
             }
+            _ => self.pull(script),
         }
     }
 
@@ -243,8 +253,23 @@ impl World {
         self.receive(Peers::get().other(speaker).pki_id(), frame);
     }
 
+    /// Somebody says hello and requests at once, whatever the answer.
+    fn pull(&mut self, script: &mut Script<'_>) {
+        let (speaker, channel) = (speech::peer(script), channel(script));
+        let known = self.known(&channel, &[]);
+        for said in speech::pull(script, &known) {
+            let frame = said.frame().clone();
+            self.receive(Peers::get().other(speaker).pki_id(), frame);
+        }
+    }
+
     fn reply(&mut self, script: &mut Script<'_>) {
-        let index = script.choice(self.questions.len());
+        // Most are answered while the answer is waited for.
+        let recent = self.questions.len().min(6);
+        let index = match script.once_in(8) {
+            true => script.choice(self.questions.len()),
+            false => self.questions.len() - recent + script.choice(recent),
+        };
         let Some((to, question)) = self.questions.get(index) else {
             return;
         };
@@ -537,6 +562,7 @@ impl World {
     }
 
     fn act(&mut self, action: Action<TestBlock>) {
+        self.seen.insert(name_of(&action));
         match action {
             Action::Send { to, frame, kind } => self.sent(to.pki_id, frame, kind),
             Action::Deliver { channel, block, .. } => self.deliver(channel, &block),
@@ -705,6 +731,39 @@ impl World {
             self.sleep();
         }
         assert!(self.awaited.is_empty(), "{:?}", self.awaited);
+    }
+}
+
+fn name_of(action: &Action<TestBlock>) -> &'static str {
+    match action {
+        Action::Send { kind, .. } => kind.name(),
+        Action::Dial { .. } => "dials",
+        Action::Disconnect { .. } => "disconnects",
+        Action::VerifyBlock { .. } => "verifies a block",
+        Action::Deliver { how, .. } => match how {
+            Arrival::Orderer => "delivers an ordered block",
+            Arrival::Push => "delivers a pushed block",
+            Arrival::Pull => "delivers a pulled block",
+            Arrival::StateTransfer => "delivers a transferred block",
+        },
+        Action::ReadBlocks { .. } => "reads blocks",
+        Action::LeadershipChanged { leads: true, .. } => "leads",
+        Action::LeadershipChanged { leads: false, .. } => "leads no more",
+        Action::SendAcknowledged { result, .. } => match result {
+            Ok(()) => "has pushed private data",
+            Err(_) => "has not pushed private data",
+        },
+        Action::PrivateDataFetched { fetched, .. } => match fetched.elements.is_empty() {
+            true => "has not fetched private data",
+            false => "has fetched private data",
+        },
+        Action::StorePrivateData { .. } => "stores private data",
+        Action::ReadPrivateData { .. } => "reads private data",
+        Action::IdentityLearned(_) => "learns an identity",
+        Action::IdentityPurged(_) => "forgets an identity",
+        Action::Revalidate(_) => "revalidates",
+        Action::RecheckReaders { .. } => "rechecks readers",
+        Action::Notice(_) => "tells",
     }
 }
 

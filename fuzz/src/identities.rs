@@ -11,7 +11,7 @@ use selvedge_protos::msp::{FabricMspConfig, MspConfig, SerializedIdentity};
 
 use crate::channel;
 
-const VERSIONS: [MspVersion; 3] = [MspVersion::V1_0, MspVersion::V1_4_3, MspVersion::V3_0];
+const VERSIONS: &[MspVersion] = &[MspVersion::V1_0, MspVersion::V1_4_3, MspVersion::V3_0];
 
 /// A serialized identity, held against a channel's MSPs.
 pub fn identity(bytes: &[u8]) {
@@ -47,22 +47,22 @@ pub fn certificate(bytes: &[u8]) {
     ] {
         let mut definition = known.clone();
         changed(&mut definition, certificate());
-        set_up(&definition);
+        set_up(&definition, &[MspVersion::V3_0]);
     }
     let mut definition = known;
     definition.revocation_list.push(pem("X509 CRL", bytes));
-    set_up(&definition);
+    set_up(&definition, &[MspVersion::V3_0]);
 }
 
 /// The definition of an MSP, as a channel's configuration has it.
 pub fn msp_definition(bytes: &[u8]) {
     if let Ok(config) = MspConfig::decode(bytes) {
         for version in VERSIONS {
-            let _ = Msp::from_config(&config, version);
+            let _ = Msp::from_config(&config, *version);
         }
     }
     if let Ok(definition) = FabricMspConfig::decode(bytes) {
-        set_up(&definition);
+        set_up(&definition, VERSIONS);
     }
 }
 
@@ -74,13 +74,13 @@ pub fn signature(bytes: &[u8]) {
     }
 }
 
-fn set_up(definition: &FabricMspConfig) {
+fn set_up(definition: &FabricMspConfig, versions: &[MspVersion]) {
     let config = MspConfig {
         r#type: 0,
         config: definition.encode_to_vec().into(),
     };
-    for version in VERSIONS {
-        let Ok(msp) = Msp::from_config(&config, version) else {
+    for version in versions {
+        let Ok(msp) = Msp::from_config(&config, *version) else {
             continue;
         };
         if let Some(peer) = peer()

@@ -43,7 +43,7 @@ pub use blocks::{
     block, config, envelope, genesis_block, policy_text, signature_policy, stored_block,
 };
 pub use disk::{block_file, index_rows, private_writes, snapshot, state_rows};
-pub use gossip_core::gossip_core;
+pub use gossip_core::{gossip_core, play};
 pub use identities::{certificate, identity, msp_definition, signature};
 pub use peers::{deliver_response, gossip_message, handshake};
 pub use requests::{core_yaml, deliver_request, log_format, log_spec, proposal, snapshot_request};

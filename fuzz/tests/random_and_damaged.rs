@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use selvedge_fuzz::{GENESIS, TARGETS, gossip_core, seeds};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use selvedge_fuzz::{GENESIS, TARGETS, gossip_core, play, seeds};
 
 fn run(name: &str, bytes: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
@@ -47,6 +49,60 @@ fn every_target_is_built() {
             "{name}"
         );
     }
+}
+
+/// All that the gossip core can do.
+const ALL: [&str; 37] = [
+    "alive",
+    "membership_request",
+    "membership_response",
+    "hello",
+    "digest",
+    "request",
+    "identity_update",
+    "block_update",
+    "block",
+    "state_info",
+    "state_info_pull_request",
+    "state_info_snapshot",
+    "state_request",
+    "state_response",
+    "leadership",
+    "private_data",
+    "private_request",
+    "private_response",
+    "ack",
+    "dials",
+    "disconnects",
+    "verifies a block",
+    "delivers an ordered block",
+    "delivers a pushed block",
+    "delivers a pulled block",
+    "delivers a transferred block",
+    "reads blocks",
+    "leads",
+    "leads no more",
+    "has pushed private data",
+    "has not pushed private data",
+    "has fetched private data",
+    "has not fetched private data",
+    "stores private data",
+    "reads private data",
+    "revalidates",
+    "rechecks readers",
+];
+
+/// The scripts lead everywhere, so that what is asserted of the core is asserted of all of it.
+#[test]
+fn scripts_reach_whatever_the_core_does() {
+    let mut random = TestRunner::deterministic();
+    let script = vec(any::<u8>(), 3000);
+    let mut seen = BTreeSet::new();
+    for _ in 0..400 {
+        seen.extend(play(&script.new_tree(&mut random).unwrap().current()));
+    }
+    let missing: Vec<_> = ALL.iter().filter(|name| !seen.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 proptest! {

@@ -168,6 +168,29 @@ pub fn anything(script: &mut Script<'_>, speaker: u8, known: &Known<'_>) -> Enve
     Envelope::unsigned(&gossip_message(tag, named, nonce, content))
 }
 
+/// A hello, and a request on what the peer under test is likely to have.
+pub fn pull(script: &mut Script<'_>, known: &Known<'_>) -> [Envelope; 2] {
+    let (tag, named, msg_type) = pulled(script, known.channel);
+    let nonce = script.number();
+    let hello = Content::Hello(GossipHello {
+        nonce,
+        metadata: Bytes::new(),
+        msg_type,
+    });
+    let digests = match msg_type {
+        IDENTITIES => vec![bytes_of(Peers::get().me())],
+        _ => (0..8)
+            .map(|behind| known.next.saturating_sub(behind).to_string().into())
+            .collect(),
+    };
+    let request = Content::DataReq(DataRequest {
+        nonce,
+        digests,
+        msg_type,
+    });
+    [hello, request].map(|content| Envelope::unsigned(&gossip_message(tag, named, nonce, content)))
+}
+
 /// An answer to what the peer under test has asked; `None` if it was no question.
 pub fn answer(
     script: &mut Script<'_>,
@@ -296,9 +319,11 @@ fn signed(message: &GossipMessage, author: &Identity) -> Envelope {
 }
 
 fn nonce(script: &mut Script<'_>, known: &Known<'_>) -> u64 {
-    match script.once_in(2) {
-        true => script.pick(known.nonces).copied().unwrap_or_default(),
-        false => script.number(),
+    match script.choice(4) {
+        0 | 1 => script.pick(known.nonces).copied().unwrap_or_default(),
+        // So few that what is said first and what comes of it meet.
+        2 => script.choice(3) as u64,
+        _ => script.number(),
     }
 }
 

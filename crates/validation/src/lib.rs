@@ -65,6 +65,12 @@
 //!   channel, if it has joined it, or its local MSP if the name is empty.
 //! - Fields of a configuration that are not known here are passed over where the result of a config
 //!   update is compared with what the transaction holds.
+//! - Peers of Fabric v2.5 take a message field that is there with another wire type for an empty message, so
+//!   that they see a read without version as one of version 0:0 and come to other verdicts than those of
+//!   v3.1. No endorser makes such bytes; here v3.1 is followed.
+//! - A Go peer remembers the block-to-live of a collection from its first write until it is restarted, whatever
+//!   later definitions say; here the definition counts. No honest endorser lets it be changed.
+//! - A Go peer keeps unknown fields in the metadata of a key; they are dropped here, which shows in snapshots.
 //! - Configurations may be nested as deep as prost goes (100 messages); Go takes 10,000.
 
 mod action;

@@ -18,13 +18,13 @@ mod elements;
 
 use std::collections::BTreeSet;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use selvedge_policy::{PolicyError, PolicyManager, SignedData};
 use selvedge_protos::common::{
-    Config, ConfigEnvelope, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType,
-    SignatureHeader,
+    ChannelHeader, Config, ConfigEnvelope, ConfigUpdate, ConfigUpdateEnvelope, Envelope,
+    HeaderType, Payload, SignatureHeader,
 };
-use selvedge_protos::envelope::{EnvelopeError, OpenedEnvelope, SIGNATURE_HEADER};
+use selvedge_protos::envelope::{CHANNEL_HEADER, PAYLOAD, SIGNATURE_HEADER};
 use selvedge_protos::{DecodeError, schema};
 
 use crate::config::ChannelConfig;
@@ -37,9 +37,6 @@ pub use elements::{ElementName, check_identifier};
 /// Why a config update is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
-    /// The envelope around the update cannot be opened.
-    #[error("the config update's envelope: {0}")]
-    Envelope(#[from] EnvelopeError),
     /// A message within does not parse.
     #[error("the {what} does not parse: {source}")]
     Malformed {
@@ -139,12 +136,7 @@ pub enum UpdateError {
 ///
 /// Cost: one pass over configuration and update, and one evaluation for each mod policy concerned.
 pub fn propose(current: &ChannelConfig, update: &Envelope) -> Result<ConfigEnvelope, UpdateError> {
-    let opened = OpenedEnvelope::open(update.clone())?;
-    if opened.channel_header.r#type != HeaderType::ConfigUpdate as i32 {
-        let found = opened.channel_header.r#type;
-        return Err(UpdateError::WrongType { found });
-    }
-    let signed: ConfigUpdateEnvelope = decode(opened.data).map_err(malformed("signed update"))?;
+    let signed: ConfigUpdateEnvelope = decode(open(update)?).map_err(malformed("signed update"))?;
     let update_bytes = signed.config_update.clone();
     let proposal: ConfigUpdate = decode(update_bytes).map_err(malformed("config update"))?;
     if proposal.channel_id != current.channel_id() {
@@ -193,6 +185,22 @@ pub fn check(current: &ChannelConfig, proposed: &ConfigEnvelope) -> Result<(), U
     } else {
         Err(UpdateError::ResultDiffers)
     }
+}
+
+/// The data in the envelope of a config update. Who signed the envelope, and how, is the business of the
+/// ordering node that took it: its signature header need not even parse
+/// (Fabric: `protoutil.UnmarshalEnvelopeOfType`).
+fn open(update: &Envelope) -> Result<Bytes, UpdateError> {
+    let payload: Payload =
+        schema::decode(update.payload.clone(), &PAYLOAD).map_err(malformed("payload"))?;
+    let header = payload.header.ok_or(UpdateError::Missing("header"))?;
+    let header: ChannelHeader = schema::decode(header.channel_header, &CHANNEL_HEADER)
+        .map_err(malformed("channel header"))?;
+    if header.r#type != HeaderType::ConfigUpdate as i32 {
+        let found = header.r#type;
+        return Err(UpdateError::WrongType { found });
+    }
+    Ok(payload.data)
 }
 
 fn check_read_set(current: &Elements<'_>, read_set: &Elements<'_>) -> Result<(), UpdateError> {

@@ -1,12 +1,14 @@
 //! Every recorded block, and every block that a Go peer refused.
 
 use bytes::Bytes;
+use selvedge_channel::config_update::{self, UpdateError};
 use selvedge_channel::{
     BlockFault, BlockVerifier, ChannelConfig, ConfigChanges, EnvelopeFault, config_from_block,
-    last_config_number,
+    decode_config_envelope, last_config_number,
 };
 use selvedge_protos::Message;
-use selvedge_protos::common::Block;
+use selvedge_protos::common::{Block, Header, Payload};
+use selvedge_protos::envelope::OpenedEnvelope;
 
 use crate::support::*;
 
@@ -252,4 +254,30 @@ fn config_updates_tell_what_they_change() {
         ..none()
     };
     assert_eq!(changes("bft"), [(8, consenters()), (13, consenters())]);
+}
+
+#[test]
+fn a_config_update_counts_whatever_the_signature_header_around_it() {
+    let chain = Chain::up_to("raft/orderer-blocks", 40);
+    let mut block = decode(read("raft/orderer-blocks/000041.block"));
+    let opened = OpenedEnvelope::decode(data(&mut block)[0].clone()).unwrap();
+    let recorded = decode_config_envelope(opened.data).unwrap();
+    let check = |edit: fn(&mut Header)| {
+        let mut proposed = recorded.clone();
+        let update = proposed.last_update.as_mut().unwrap();
+        let mut payload = Payload::decode(update.payload.clone()).unwrap();
+        edit(payload.header.as_mut().unwrap());
+        update.payload = payload.encode_to_vec().into();
+        config_update::check(chain.verifier.config(), &proposed)
+    };
+    assert!(check(|_| {}).is_ok());
+    assert!(check(|header| header.signature_header = Bytes::from_static(b"\xff")).is_ok());
+    let error = check(|header| header.channel_header = Bytes::from_static(b"\xff")).unwrap_err();
+    assert!(matches!(
+        error,
+        UpdateError::Malformed {
+            what: "channel header",
+            ..
+        }
+    ));
 }

@@ -41,12 +41,20 @@ pub(super) fn of_batch(
     for (chaincode, package) in &defined {
         updates.define_collections(chaincode, package.clone());
     }
+    // A public namespace may have the name under which the hashes of a collection are kept. Of two writes to one
+    // key that meet there, the collection's stays (Fabric: `ApplyPrivacyAwareUpdates`).
+    let mut hashed = Vec::new();
     for (chaincode, batch) in batch.namespaces {
         for (key, update) in batch.public {
             let namespace = Namespace::public(&chaincode);
             change(&mut updates, namespace, &key, update, None);
         }
-        for (collection, batch) in batch.collections {
+        if !batch.collections.is_empty() {
+            hashed.push((chaincode, batch.collections));
+        }
+    }
+    for (chaincode, collections) in hashed {
+        for (collection, batch) in collections {
             let lifetime = block_to_live(&chaincode, &collection, state);
             let lifetime = lifetime.map_err(|source| CommitError::Source { block, source })?;
             let expires = lifetime.and_then(|blocks| block.checked_add(blocks)?.checked_add(1));

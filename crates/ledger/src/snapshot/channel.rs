@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::export::Export;
 use super::folders::SnapshotFolders;
@@ -32,6 +32,10 @@ pub struct ChannelSnapshots {
     inner: Arc<Inner>,
 }
 
+/// While it lives, a block may change the state.
+#[must_use]
+pub struct Turn<'a>(#[allow(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
+
 struct Inner {
     folders: SnapshotFolders,
     blocks: BlockStore,
@@ -43,6 +47,9 @@ struct Inner {
     stopped: AtomicBool,
     /// Whether nobody is to wait for a snapshot any more.
     released: AtomicBool,
+    /// Held while a block changes the state of which a snapshot could not be made again, and while one is
+    /// asked for. Taken before `book`.
+    turn: Mutex<()>,
     /// When a job is done, and when nobody is to wait any more.
     done: Condvar,
 }
@@ -93,6 +100,7 @@ impl ChannelSnapshots {
             first: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
             released: AtomicBool::new(false),
+            turn: Mutex::new(()),
             done: Condvar::new(),
         });
         inner.resume()?;
@@ -103,6 +111,7 @@ impl ChannelSnapshots {
     /// the request is safe on disk (Fabric: `SubmitSnapshotRequest`).
     pub fn submit(&self, block: u64) -> Result<u64, SnapshotError> {
         let inner = &self.inner;
+        let _turn = (!inner.can_remake()).then(|| inner.turn.lock());
         let mut book = inner.book.lock();
         inner.first.fetch_min(block, Ordering::SeqCst);
         let submitted = inner.submit(&mut book, block);
@@ -159,21 +168,25 @@ impl ChannelSnapshots {
     }
 
     /// To be called before a block changes the state. Returns at once, unless a snapshot is being made that
-    /// could not be made again; then when that is done, as in Fabric. [`SnapshotError::Stopped`] if the block
-    /// must not change the state, since the peer stops.
-    pub fn wait_for_turn(&self) -> Result<(), SnapshotError> {
+    /// could not be made again; then when that is done, as in Fabric. None is begun until what is returned is
+    /// dropped. [`SnapshotError::Stopped`] if the block must not change the state, since the peer stops.
+    pub fn wait_for_turn(&self) -> Result<Turn<'_>, SnapshotError> {
         let inner = &self.inner;
         if inner.can_remake() {
-            return Ok(());
+            return Ok(Turn(None));
         }
-        let mut book = inner.book.lock();
-        while !book.jobs.is_empty() {
+        loop {
+            let turn = inner.turn.lock();
+            let mut book = inner.book.lock();
+            if book.jobs.is_empty() {
+                return Ok(Turn(Some(turn)));
+            }
+            drop(turn);
             if inner.released.load(Ordering::SeqCst) {
                 return Err(SnapshotError::Stopped);
             }
             inner.done.wait(&mut book);
         }
-        Ok(())
     }
 
     /// The peer stops: whoever waits for a snapshot goes, which is then made at the next start.

@@ -42,7 +42,7 @@ mod metadata;
 mod record;
 mod requests;
 
-pub use channel::ChannelSnapshots;
+pub use channel::{ChannelSnapshots, Turn};
 pub use error::SnapshotError;
 pub use folders::SnapshotFolders;
 pub(crate) use import::Import;

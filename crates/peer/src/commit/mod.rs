@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use selvedge_channel::{ChannelConfig, ConfigError, decode_config_envelope};
 use selvedge_ledger::BlockStore;
-use selvedge_ledger::snapshot::ChannelSnapshots;
+use selvedge_ledger::snapshot::{ChannelSnapshots, Turn};
 use selvedge_ledger::state::StateDatabase;
 use selvedge_ledger::store::Durability;
 use selvedge_protos::common::Block;
@@ -329,11 +329,13 @@ impl Committer {
         let share = u32::try_from(staged.len()).unwrap_or(u32::MAX);
         let appending = started.elapsed() / share;
         self.is_behind = true;
+        let snapshots = self.snapshots.clone();
         for validated in staged {
-            self.wait_for_snapshots()?;
+            let turn = self.wait_for_turn(snapshots.as_deref())?;
             let started = Instant::now();
             let database = self.state.database();
             database.commit(&validated.updates, Durability::Process)?;
+            drop(turn);
             self.is_behind = validated.number != number;
             self.tell_snapshots(validated.number);
             self.commit_hash = validated.commit_hash;
@@ -345,12 +347,13 @@ impl Committer {
         Ok(())
     }
 
-    fn wait_for_snapshots(&self) -> Result<(), CommitError> {
-        let waited = self
-            .snapshots
-            .as_ref()
-            .map(|snapshots| snapshots.wait_for_turn());
-        waited.unwrap_or(Ok(())).map_err(|_| CommitError::Stopped {
+    /// Until a block may change the state.
+    fn wait_for_turn<'a>(
+        &self,
+        snapshots: Option<&'a ChannelSnapshots>,
+    ) -> Result<Option<Turn<'a>>, CommitError> {
+        let turn = snapshots.map(ChannelSnapshots::wait_for_turn).transpose();
+        turn.map_err(|_| CommitError::Stopped {
             channel: self.blocks.channel().to_owned(),
         })
     }

@@ -80,10 +80,11 @@ impl Committer {
                 let missing = finder.of_block(number, &block, &defined)?;
                 updates.add_missing_data(missing, &self.state.database().missing_data())?;
             }
-            self.wait_for_snapshots()?;
+            let turn = self.wait_for_turn(self.snapshots.as_deref())?;
             self.state
                 .database()
                 .commit(&updates, Durability::Process)?;
+            drop(turn);
             self.tell_snapshots(number);
             self.tell_progress("state", number, height);
         }

@@ -124,17 +124,14 @@ impl Committer {
                 Err(panic) => return self.fail(&panic).await,
             };
             let (channel, metrics) = (self.channel.clone(), self.metrics.clone());
-            let committing = tokio::task::spawn_blocking(move || commit(&channel, next, &metrics));
-            let stopping = stop.clone();
-            let channel = self.channel.clone();
-            let released = async move {
-                stopping.cancelled().await;
-                channel.snapshots().release();
-                std::future::pending().await
-            };
+            let mut committing =
+                tokio::task::spawn_blocking(move || commit(&channel, next, &metrics));
             let committed = tokio::select! {
-                committed = committing => committed,
-                never = released => never,
+                committed = &mut committing => committed,
+                () = stop.cancelled() => {
+                    self.channel.snapshots().release();
+                    committing.await
+                }
             };
             let (committed, failure) = match committed {
                 Ok(committed) => committed,

@@ -15,7 +15,8 @@
 //! - leadership changes when it is said to, and each push and fetch of private data ends once;
 //! - after a wake-up the next deadline is ahead.
 //!
-//! In the end whatever was to be sent or fetched has an end, if nothing more happens than time.
+//! In the end, with time alone, whatever was to be sent or fetched has an end; and with one honest peer that
+//! has blocks more, every channel gets these, whatever liars have said before and however they are silent.
 
 mod peers;
 mod script;
@@ -59,6 +60,7 @@ const MAX_REMEMBERED: usize = 32;
 /// Blocks that the core buffers at most twice of.
 const BLOCK_BUFFER: usize = 10;
 
+/// So low that some runs meet them. In others there is room for all peers.
 const LIMITS: Limits = Limits {
     members: 10,
     identities: 16,
@@ -83,6 +85,7 @@ pub fn play(bytes: &[u8]) -> BTreeSet<&'static str> {
         world.step(&mut script);
     }
     world.end();
+    world.recover();
     world.seen
 }
 
@@ -116,6 +119,7 @@ struct Ledger {
 
 struct World {
     gossip: Gossip<TestBlock>,
+    limits: Limits,
     now: Instant,
     ledgers: BTreeMap<ChannelId, Ledger>,
     /// Comes some time, but not when the core likes it.
@@ -134,12 +138,20 @@ impl World {
     fn new(script: &mut Script<'_>) -> Self {
         let flags = script.byte();
         let flag = |bit: u8| flags >> bit & 1 == 0;
+        let limits = match flag(4) {
+            true => LIMITS,
+            false => Limits {
+                members: 30,
+                identities: 30,
+                ..LIMITS
+            },
+        };
         let mut config = Config {
             internal_endpoint: Endpoint::from("me.internal:7051"),
             external_endpoint: Endpoint::from(if flag(0) { "me:7051" } else { "" }),
             bootstrap: vec![endpoints(3).0, endpoints(4).0],
             use_leader_election: flag(1),
-            limits: LIMITS,
+            limits: limits.clone(),
             rules: if flag(2) {
                 Rules::Selvedge
             } else {
@@ -160,6 +172,7 @@ impl World {
         });
         let mut world = Self {
             gossip: gossip.expect("a configuration that can be used"),
+            limits,
             now,
             ledgers: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -523,11 +536,11 @@ impl World {
                 false => return,
             },
             Answer::Rechecked(channel, peers) => match script.pick(&peers) {
-                Some(peer) => Event::ReaderRefused {
+                Some(peer) if script.once_in(3) => Event::ReaderRefused {
                     channel,
                     peer: peer.pki_id(),
                 },
-                None => return,
+                _ => return,
             },
         };
         self.handle(event);
@@ -553,9 +566,9 @@ impl World {
     }
 
     fn check_bounds(&self) {
-        assert!(self.gossip.members().len() <= LIMITS.members);
-        assert!(self.gossip.identities().len() <= LIMITS.identities);
-        assert!(self.gossip.channels().iter().count() <= LIMITS.channels);
+        assert!(self.gossip.members().len() <= self.limits.members);
+        assert!(self.gossip.identities().len() <= self.limits.identities);
+        assert!(self.gossip.channels().iter().count() <= self.limits.channels);
         for channel in self.gossip.channels().iter() {
             assert!(channel.buffered_blocks() <= 2 * BLOCK_BUFFER);
         }
@@ -731,6 +744,83 @@ impl World {
             self.sleep();
         }
         assert!(self.awaited.is_empty(), "{:?}", self.awaited);
+    }
+}
+
+/// How long one honest peer may take to bring what is missing, whatever happened before.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+impl World {
+    /// An honest peer comes that has more blocks of every channel.
+    fn recover(&mut self) {
+        if self.limits.members == LIMITS.members {
+            // There may be no room for it.
+            return;
+        }
+        let helper = Peers::get().helper();
+        let channels: Vec<_> = self.ledgers.keys().cloned().collect();
+        self.answer_all();
+        let mut heights = BTreeMap::new();
+        for channel in channels {
+            let ledger = self.ledgers.get_mut(&channel).expect("a ledger");
+            ledger.sequence += 1;
+            heights.insert(channel.clone(), ledger.next + 5);
+            let org = |org: &str| ChannelOrg {
+                org: OrgId::from(org),
+                anchor_peers: Vec::new(),
+            };
+            let setup = ChannelSetup {
+                channel,
+                sequence: ledger.sequence,
+                orgs: ORGS.map(org).into(),
+                height: ledger.height,
+                block_gossip: true,
+            };
+            self.handle(Event::ChannelJoined(setup));
+        }
+        self.handle(Event::Connected {
+            identity: helper.clone(),
+            endpoint: None,
+        });
+        self.questions.clear();
+        let end = self.now + RECOVERY;
+        let mut time = 0;
+        while heights
+            .iter()
+            .any(|(channel, height)| self.ledgers[channel].next < *height)
+        {
+            assert!(self.now < end, "{heights:?} are never reached");
+            time += 1;
+            for (channel, height) in &heights {
+                for said in speech::honest(channel, *height, time) {
+                    self.receive(helper.pki_id(), said.frame().clone());
+                }
+            }
+            let until = self.now + Duration::from_secs(1);
+            while self.now < until {
+                self.answer_all();
+                while let Some((to, question)) = self.questions.pop_front() {
+                    let channel = std::str::from_utf8(&question.channel).expect("a name of ours");
+                    let height = heights.get(channel).copied().unwrap_or_default();
+                    if to == helper.pki_id()
+                        && let Some(answer) = speech::honest_answer(&question, height)
+                    {
+                        self.receive(to, answer.frame().clone());
+                    }
+                }
+                self.answer_all();
+                self.now = self.deadline().clamp(self.now, until);
+                self.handle(Event::Wakeup);
+            }
+        }
+    }
+
+    /// Tells the core all that it has asked its own node for.
+    fn answer_all(&mut self) {
+        let mut plainly = Script::new(&[]);
+        while let Some(answer) = self.waiting.pop_front() {
+            self.answer(answer, &mut plainly);
+        }
     }
 }
 

@@ -29,7 +29,10 @@ pub const BEGIN: u64 = 1_700_000_000_000_000_000;
 /// before.
 const FIRST_EXPIRY: u64 = 10_000_000_000;
 
-/// The peer under test, and behind it all others.
+/// The certificate of an honest peer; a reader of every channel.
+const HELPER: &str = "peer to the rescue";
+
+/// The peer under test, and behind it all others, of whom the last is honest.
 pub struct Peers {
     all: Vec<Identity>,
     by_id: BTreeMap<PkiId, Identity>,
@@ -52,7 +55,8 @@ impl Peers {
             };
             identity(org, &format!("peer{number}{end}"))
         });
-        let all: Vec<_> = std::iter::once(me).chain(others).collect();
+        let helper = identity(ORGS[0], HELPER);
+        let all: Vec<_> = [me].into_iter().chain(others).chain([helper]).collect();
         let by_id = all.iter().map(|peer| (peer.pki_id(), peer.clone()));
         Self {
             by_id: by_id.collect(),
@@ -67,6 +71,11 @@ impl Peers {
     /// One of the others.
     pub fn other(&self, number: u8) -> &Identity {
         &self.all[1 + usize::from(number % PEERS)]
+    }
+
+    /// The honest one.
+    pub fn helper(&self) -> &Identity {
+        &self.all[1 + usize::from(PEERS)]
     }
 
     pub fn org(&self, peer: &PkiId) -> &OrgId {

@@ -509,6 +509,83 @@ fn bytes_of(identity: &Identity) -> Bytes {
     Bytes::copy_from_slice(identity.pki_id().as_bytes())
 }
 
+/// What an honest peer says of itself: that it is alive, and has so many blocks.
+pub fn honest(channel: &ChannelId, height: u64, time: u64) -> [Envelope; 2] {
+    let author = Peers::get().helper();
+    let key = Key(author.clone());
+    let timestamp = || {
+        Some(PeerTime {
+            inc_num: 1,
+            seq_num: time,
+        })
+    };
+    let alive = Content::AliveMsg(AliveMessage {
+        membership: Some(Member {
+            endpoint: "helper:7051".to_owned(),
+            metadata: Bytes::new(),
+            pki_id: bytes_of(author),
+        }),
+        timestamp: timestamp(),
+        identity: author.serialized().clone(),
+    });
+    let alive = signed(&gossip_message(Tag::Empty, None, 0, alive), author);
+    let alive = alive.with_secret("helper.internal:7051", &key);
+    let info = Content::StateInfo(StateInfo {
+        timestamp: timestamp(),
+        pki_id: bytes_of(author),
+        channel_mac: Bytes::copy_from_slice(&channel.mac(&author.pki_id())),
+        properties: Some(Properties {
+            ledger_height: height,
+            ..Properties::default()
+        }),
+    });
+    let info = signed(&gossip_message(Tag::ChanOrOrg, None, 0, info), author);
+    [alive.expect("this key always signs"), info]
+}
+
+/// What an honest peer that has blocks up to `height` answers, if anything.
+pub fn honest_answer(question: &GossipMessage, height: u64) -> Option<Envelope> {
+    let channel = ChannelId::from(std::str::from_utf8(&question.channel).ok()?);
+    let genuine = |number| Payload {
+        seq_num: number,
+        data: TestBlock::genuine(&channel, number).encoded().clone(),
+        private_data: Vec::new(),
+    };
+    let content = match question.content.as_ref()? {
+        Content::Hello(hello) if hello.msg_type == BLOCKS => Content::DataDig(DataDigest {
+            nonce: hello.nonce,
+            digests: (height.saturating_sub(10)..height)
+                .map(|number| number.to_string().into())
+                .collect(),
+            msg_type: BLOCKS,
+        }),
+        Content::DataReq(request) if request.msg_type == BLOCKS => {
+            let numbers = request.digests.iter().filter_map(|digest| {
+                let number = std::str::from_utf8(digest).ok()?.parse().ok()?;
+                (number < height).then_some(number)
+            });
+            Content::DataUpdate(DataUpdate {
+                nonce: request.nonce,
+                data: numbers
+                    .map(|number| wrapped(genuine(number), &channel))
+                    .collect(),
+                msg_type: BLOCKS,
+            })
+        }
+        Content::StateRequest(request) => {
+            let there = request.start_seq_num..height.min(request.end_seq_num.saturating_add(1));
+            let payloads = there.take(20).map(genuine).collect();
+            Content::StateResponse(RemoteStateResponse { payloads })
+        }
+        _ => return None,
+    };
+    let answer = GossipMessage {
+        content: Some(content),
+        ..question.clone()
+    };
+    Some(Envelope::unsigned(&answer))
+}
+
 /// Numbers of peers, for scripts that choose one.
 pub fn peer(script: &mut Script<'_>) -> u8 {
     script.byte() % PEERS

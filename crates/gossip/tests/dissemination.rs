@@ -68,8 +68,10 @@ fn blocks_arrive_soon_and_once() {
             let spread = spread(&network, &everybody(&network), number);
             assert!(spread < SECOND / 10, "block {number} of {seed}: {spread:?}");
         }
-        // Twelve peers that have joined twice: so many copies of the first block, and hardly one later.
-        assert!(duplicates(&network) < 24, "{}", duplicates(&network));
+        // Twelve peers that have joined twice: so many copies of the first block. Later one for each try of another
+        // neighbour, ever more rarely.
+        let copies = duplicates(&network);
+        assert!(copies < 48, "{copies}");
     }
 }
 
@@ -85,7 +87,9 @@ fn another_leader_uses_the_same_tree() {
             let spread = spread(&network, &everybody(&network), number);
             assert!(spread < SECOND / 10, "block {number} of {seed}: {spread:?}");
         }
-        assert!(duplicates(&network) - before < 12);
+        // A neighbour that was given up, and one that was tried, for each.
+        let copies = duplicates(&network) - before;
+        assert!(copies < 24, "{copies}");
     }
 }
 

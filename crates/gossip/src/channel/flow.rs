@@ -50,6 +50,7 @@ impl<B: Payload> Channel<B> {
             Arrived::Verify => {
                 if pushed && self.uses_tree_with(&from, c) {
                     self.tree.came_first(from, number, c.now());
+                    self.reshape_tree(from, number, c);
                 }
                 self.verify(block, c);
             }

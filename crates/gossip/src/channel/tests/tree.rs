@@ -362,3 +362,61 @@ fn who_leaves_the_channel_is_in_no_tree() {
     world.order(2);
     assert!(pushed(&mut world).is_empty());
 }
+
+/// Has `late` send a block first that `early` announced so long before.
+fn beaten(world: &mut World, early: &Other, late: &Other, number: u64, lead: Duration) {
+    announce(world, early, &[number]);
+    world.pass(lead);
+    world.push(late, number);
+}
+
+#[test]
+fn who_announces_well_before_the_block_comes_is_tried_as_a_neighbour() {
+    let mut world = World::new();
+    let (slow, quick) = (world.tree_member("slow"), world.tree_member("quick"));
+    world.push(&slow, 1);
+    joined(&mut world);
+    beaten(&mut world, &quick, &slow, 2, MILLISECOND);
+    assert!(joined(&mut world).is_empty(), "ways differ by chance, too");
+    beaten(&mut world, &quick, &slow, 3, 2 * MILLISECOND);
+    assert_eq!(joined(&mut world), BTreeSet::from([quick.id()]));
+    pushed(&mut world);
+
+    // The next block comes from both: the slower one is told to send no more.
+    announced(&mut world);
+    world.push(&quick, 4);
+    assert_eq!(pushed(&mut world), [slow.id()]);
+    world.push(&slow, 4);
+    assert!(announced(&mut world).contains(&slow.id()));
+    world.push(&quick, 5);
+    assert!(pushed(&mut world).is_empty());
+}
+
+#[test]
+fn neighbours_are_tried_ever_less_often_while_they_are_no_quicker() {
+    let mut world = World::new();
+    let (slow, quick) = (world.tree_member("slow"), world.tree_member("quick"));
+    world.push(&slow, 1);
+    joined(&mut world);
+    let mut tries = 0;
+    for number in 2..100 {
+        beaten(&mut world, &quick, &slow, number, 20 * MILLISECOND);
+        tries += joined(&mut world).len();
+        world.pass(Duration::from_millis(230));
+    }
+    // In 25 s: at once, and after 1, 2, 4 and 8 s.
+    assert_eq!(tries, 5);
+}
+
+#[test]
+fn who_had_to_be_asked_is_not_tried() {
+    let mut world = World::new();
+    let (slow, quick) = (world.tree_member("slow"), world.tree_member("quick"));
+    world.push(&slow, 1);
+    joined(&mut world);
+    announce(&mut world, &quick, &[2]);
+    world.pass(WAIT);
+    assert_eq!(asked(&mut world), [(quick.id(), vec![2])]);
+    world.push(&quick, 2);
+    assert!(joined(&mut world).is_empty());
+}

@@ -23,7 +23,7 @@ pub struct CommandLine {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Operate a peer node: start|rollback|reset|rebuild-dbs.
+    /// Operate a peer node: start|rollback|reset|rebuild-dbs|pause|resume.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Operate a channel: fetch|getinfo|join|joinbysnapshot|joinbysnapshotstatus|list.
@@ -153,6 +153,30 @@ pub enum NodeCommand {
     /// Drops the databases of all channels, which are made anew when the peer starts. The peer must be
     /// offline.
     RebuildDbs,
+    /// Pauses a channel on the peer. The peer must be offline. When it starts, it does not open the channel
+    /// and receives no blocks for it.
+    Pause {
+        /// Channel to pause.
+        #[arg(
+            short = 'c',
+            long = "channelID",
+            default_value = "",
+            hide_default_value = true
+        )]
+        channel_id: String,
+    },
+    /// Resumes a channel on the peer. The peer must be offline. When it starts, it receives blocks for the
+    /// channel.
+    Resume {
+        /// Channel to resume.
+        #[arg(
+            short = 'c',
+            long = "channelID",
+            default_value = "",
+            hide_default_value = true
+        )]
+        channel_id: String,
+    },
 }
 
 /// `channel`.

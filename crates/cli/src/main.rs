@@ -96,6 +96,8 @@ fn run(command: Command, program: &'static str) -> Result<(), Failure> {
             channel_id,
             block_number,
         }) => ledger::rollback(&channel_id, block_number),
+        Command::Node(NodeCommand::Pause { channel_id }) => ledger::pause(&channel_id),
+        Command::Node(NodeCommand::Resume { channel_id }) => ledger::resume(&channel_id),
         Command::Node(NodeCommand::Reset) => ledger::reset(),
         Command::Node(NodeCommand::RebuildDbs) => ledger::rebuild_dbs(),
         Command::Ledger(command) => ledger::run(&command),

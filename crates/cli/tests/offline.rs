@@ -338,6 +338,14 @@ fn a_channel_is_rolled_back_and_reset_as_with_fabrics_command() {
     assert!(run("rebuild", folder.path(), &[]).status.success());
     assert_sound(folder.path());
 
+    for (verb, said) in [("pause", "paused"), ("resume", "resumed")] {
+        let done = run_node(folder.path(), &[verb, "-c", BFT]);
+        let said = format!("The channel [{BFT}] has been successfully {said}\n");
+        assert_eq!(err(&done), said);
+        let refused = run_node(folder.path(), &[verb, "-c", "other"]);
+        assert!(!refused.status.success());
+    }
+
     let dropped = run_node(folder.path(), &["rebuild-dbs"]);
     assert!(dropped.status.success(), "{}", err(&dropped));
     assert!(!database(folder.path(), BFT, "index").exists());

@@ -21,6 +21,7 @@
 //!     index/                      the block index (fjall)
 //!     state/                      the state database (fjall)
 //!   selvedge/private/CHANNEL/     private data in clear text (fjall), which no rebuild removes
+//!   selvedge/paused/              a file for each channel that a node does not open
 //!   selvedge/joining/             channels that are being made
 //!   selvedge/rebuilding/          chains that are validated anew, and `replacements` when they are complete
 //! ```
@@ -83,6 +84,7 @@ pub mod history;
 mod inspection;
 mod manager;
 pub mod missing_data;
+mod paused;
 #[cfg(test)]
 mod power_cut;
 pub mod private_data;

@@ -115,6 +115,11 @@ impl Layout {
         self.own().join("replacements")
     }
 
+    /// Marks of channels that are not opened; see [`crate::paused`].
+    pub(crate) fn paused(&self) -> PathBuf {
+        self.own().join("paused")
+    }
+
     /// Requests for snapshots, which are made from no block.
     fn snapshot_requests(&self, channel: &str) -> PathBuf {
         self.own().join("snapshot_requests").join(channel)

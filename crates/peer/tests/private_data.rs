@@ -12,6 +12,8 @@ use selvedge_ledger::missing_data::{CollectionName, KeyHashes, MissingInBlocks, 
 use selvedge_ledger::private_data::{
     Expected, NewPrivateWriteSet, PrivateDataStore, PrivateWriteSet, Unreconciled, reconcile,
 };
+use selvedge_ledger::state::StateDatabase;
+use selvedge_ledger::store::Table;
 use selvedge_ledger::{BlockStore, LedgerManager};
 use selvedge_peer::commit::replay::replay;
 use selvedge_peer::commit::{CommitOptions, Committer};
@@ -178,6 +180,40 @@ fn others_collections_are_ineligible() {
         assert_eq!(found.unwrap(), Some(false), "{set:?}");
     }
     assert!(count > 5);
+}
+
+#[test]
+fn blocks_that_are_written_together_leave_what_they_do_one_by_one() {
+    let (one_by_one, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = committed_by("Org1MSP", one_by_one.path());
+    let ledgers = ledgers(together.path());
+    let mut blocks = blocks().into_iter().map(|block| block.unwrap());
+    let genesis = [Ok::<_, std::io::Error>(blocks.next().unwrap())];
+    drop(replay(genesis, &ledgers, &Options::default(), |_| {}).unwrap());
+    let channel = expected.blocks().channel();
+    let store = ledgers.open_channel(channel).unwrap();
+    let state = ledgers.open_state(channel).unwrap();
+    let mut committer = Committer::open(store, state, of_organization("Org1MSP")).unwrap();
+    // By the rules of the first configuration; blocks after another are prepared again.
+    let blocks: Vec<_> = blocks.map(|block| Block::decode(block).unwrap()).collect();
+    let prepared = committer.validator().prepare_all(&blocks);
+    let mut height = 1;
+    let committed = committer.commit_all(blocks.into_iter().zip(prepared), |block| {
+        assert_eq!(block.number, height);
+        height += 1;
+    });
+    committed.unwrap();
+    assert_eq!(height, 170);
+    for number in 0..height {
+        let block = |committer: &Committer| committer.blocks().block(number).unwrap();
+        assert_eq!(block(&committer), block(&expected), "{number}");
+    }
+    let (found, expected) = (committer.state().database(), expected.state().database());
+    for table in Table::ALL {
+        let rows =
+            |state: &StateDatabase| -> Vec<_> { state.rows(table).map(Result::unwrap).collect() };
+        assert_eq!(rows(found), rows(expected), "{}", table.name());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `ledger`: work on ledgers without a node.
 //!
-//! The verbs of `node` that need no node are here too: `rollback`, `reset`, `rebuild-dbs`.
+//! The verbs of `node` that need no node are here too: `rollback`, `reset`, `rebuild-dbs`, `pause`,
+//! `resume`.
 //!
 //! All verbs of `ledger` but `replay` take the directory of `peer.fileSystemPath`, a Go peer's too, and refuse while a peer
 //! holds it.
@@ -23,7 +24,7 @@ use selvedge_validation::StatedVerdicts;
 use crate::args::{LedgerCommand, OfflineArgs};
 use crate::failure::{Failure, print_note};
 
-pub use rollback::{rebuild_dbs, reset, rollback};
+pub use rollback::{pause, rebuild_dbs, reset, resume, rollback};
 
 /// Runs one of the verbs.
 pub fn run(command: &LedgerCommand) -> Result<(), Failure> {

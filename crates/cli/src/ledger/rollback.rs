@@ -1,5 +1,6 @@
-//! `node rollback`, `node reset` and `node rebuild-dbs`: Fabric's verbs for the data directory of a peer that
-//! does not run. The next start makes the databases anew and fetches the blocks that are not there.
+//! `node rollback`, `node reset`, `node rebuild-dbs`, `node pause` and `node resume`: Fabric's verbs for the
+//! data directory of a peer that does not run. After the first three the next start makes the databases anew
+//! and fetches the blocks that are not there.
 //!
 //! # Differences from Fabric
 //!
@@ -15,9 +16,7 @@ use crate::failure::{Failure, print_note};
 
 /// `node rollback`: `last` becomes the last block of the channel.
 pub fn rollback(channel: &str, last: u64) -> Result<(), Failure> {
-    if channel.is_empty() {
-        return Err(anyhow!("Must supply channel ID").into());
-    }
+    check_given(channel)?;
     let ledgers = configured()?;
     cut_after(&ledgers, channel, last)?;
     print_note(&format!(
@@ -56,6 +55,33 @@ pub fn rebuild_dbs() -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// `node pause`: the next start does not open the channel.
+pub fn pause(channel: &str) -> Result<(), Failure> {
+    check_given(channel)?;
+    configured()?.pause(channel)?;
+    print_note(&format!(
+        "The channel [{channel}] has been successfully paused"
+    ));
+    Ok(())
+}
+
+/// `node resume`: the next start opens the channel again.
+pub fn resume(channel: &str) -> Result<(), Failure> {
+    check_given(channel)?;
+    configured()?.resume(channel)?;
+    print_note(&format!(
+        "The channel [{channel}] has been successfully resumed"
+    ));
+    Ok(())
+}
+
+fn check_given(channel: &str) -> Result<(), Failure> {
+    match channel {
+        "" => Err(anyhow!("Must supply channel ID").into()),
+        _ => Ok(()),
+    }
 }
 
 /// The data directory that core.yaml names.

@@ -295,15 +295,14 @@ impl StateDatabase {
             },
             |to| state_key(namespace, to),
         );
-        let prefix = start.len();
         let from = state_key(namespace, from);
         let entries = self.store.range(Table::State, &from, Some(&end));
         let entries = entries.map(move |entry| {
             let (key, value) = entry?;
-            if key.len() < prefix {
-                return Err(StateError::Damaged("key"));
-            }
-            Ok((key.slice(prefix..), decode_value(value)?))
+            // A namespace ends at the first zero byte, as in Fabric: of one with a zero byte in its name, the rest
+            // comes out as part of the key.
+            let (_, key) = split_key(&key)?;
+            Ok((key, decode_value(value)?))
         });
         entries.inspect(|entry| {
             if let Err(error) = entry {

@@ -54,12 +54,14 @@ pub enum JoinError {
     },
     /// The channel has been joined already.
     #[error(
-        "cannot create ledger from genesis block: ledger [{channel}] already exists with state \
-         [ACTIVE]"
+        "cannot create ledger from genesis block: ledger [{channel}] already exists with state [{}]",
+        if *is_paused { "INACTIVE" } else { "ACTIVE" }
     )]
     Exists {
         /// The channel.
         channel: String,
+        /// Whether an operator has paused it.
+        is_paused: bool,
     },
     /// A channel is being joined by a snapshot.
     #[error("cannot create ledger from genesis block: {0}")]
@@ -106,7 +108,7 @@ impl Channels {
         }))
     }
 
-    /// Opens every ledger that exists. A channel that cannot be opened is left out, so that it does
+    /// Opens every ledger that exists and is not paused. A channel that cannot be opened is left out, so that it does
     /// not stop the others; the errors say why. Blocks on the disk.
     pub fn open_all(&self) -> Vec<ChannelError> {
         let mut failures = Vec::new();
@@ -120,6 +122,13 @@ impl Channels {
             }
         };
         for id in ids {
+            if self.0.ledgers.is_paused(&id) {
+                tracing::info!(
+                    target: "ledgermgmt",
+                    "Channel [{id}] is paused, so it is not opened: `selvedge node resume -c {id}` ends that"
+                );
+                continue;
+            }
             let opened = self.0.ledgers.open_channel(&id);
             let channel = opened
                 .map_err(|source| ChannelError::Ledger {
@@ -179,7 +188,10 @@ impl Channels {
         let block = with_verdicts(genesis.block.block().clone());
         let ledger = self.0.ledgers.create_channel(id, &block);
         let ledger = ledger.map_err(|error| match error {
-            LedgerError::ChannelExists { channel } => JoinError::Exists { channel },
+            LedgerError::ChannelExists { channel } => JoinError::Exists {
+                is_paused: self.0.ledgers.is_paused(&channel),
+                channel,
+            },
             error => JoinError::Ledger(error),
         })?;
         self.register(self.open(ledger)?)

@@ -232,3 +232,29 @@ async fn the_configuration_in_force_is_that_of_the_last_config_block() {
     assert_eq!(channel.config().sequence(), 1);
     assert_eq!(as_ordered(&config_block(&channel)), blocks[1]);
 }
+
+#[tokio::test]
+async fn a_paused_channel_is_not_opened_until_it_is_resumed() {
+    let network = Network::new();
+    let folder = network.folder.path().join("data");
+    let at_next_start = async || {
+        let (channels, _events) = network.channels("data");
+        let opener = channels.clone();
+        let failures = tokio::task::spawn_blocking(move || opener.open_all()).await;
+        assert!(failures.unwrap().is_empty());
+        (
+            channels.ids(),
+            join(&channels, network.genesis_bytes()).await,
+        )
+    };
+    assert!(at_next_start().await.1.is_ok());
+    let ledgers = || LedgerManager::open(&folder, Options::default()).unwrap();
+    ledgers().pause(CHANNEL).unwrap();
+    let (open, joined) = at_next_start().await;
+    assert!(open.is_empty());
+    let refused = joined.unwrap_err().to_string();
+    let reason = format!("ledger [{CHANNEL}] already exists with state [INACTIVE]");
+    assert!(refused.ends_with(&reason), "{refused}");
+    ledgers().resume(CHANNEL).unwrap();
+    assert_eq!(at_next_start().await.0, [CHANNEL]);
+}

@@ -1,5 +1,8 @@
 //! `simulate`.
 
+use std::fs::File;
+use std::io::Write as _;
+
 use anyhow::{Context as _, anyhow};
 use selvedge_simulator::{Options, Rules, curves, options, run};
 
@@ -43,14 +46,22 @@ impl From<&SimulateArgs> for Options {
 
 /// Runs a simulation and prints its report. It fails if something happened that must never happen.
 pub fn simulate(arguments: &SimulateArgs) -> Result<(), Failure> {
-    let report = run(&arguments.into())?;
+    let options = Options::from(arguments);
+    options.check()?;
+    // Before the work, which may take long.
+    let svg = arguments.svg.as_ref().map(|path| {
+        let file = File::create(path);
+        file.with_context(|| format!("cannot write {}", path.display()))
+    });
+    let svg = svg.transpose()?;
+    let report = run(&options)?;
     match arguments.output {
         Output::Text => print_out(&report.to_string()),
         Output::Json => print_out(&format!("{}\n", serde_json::to_string(&report)?)),
     }
-    if let Some(path) = &arguments.svg {
-        std::fs::write(path, curves::svg(std::slice::from_ref(&report)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(mut file) = svg {
+        file.write_all(curves::svg(std::slice::from_ref(&report)).as_bytes())
+            .context("cannot write the curves")?;
     }
     match report.violations.len() {
         0 => Ok(()),

@@ -16,6 +16,15 @@ pub const PARTIAL_VIEW: usize = 100;
 /// What a slow peer reads in a second. What waits for it for longer than its senders' queues hold is dropped.
 pub const SLOW_BITS_PER_SECOND: u64 = 2_000_000;
 
+/// Peers times channels, at most: each is a few kilobytes.
+const MAX_MEMBERSHIPS: usize = 200_000;
+/// Blocks times peers times channels, at most: each is an arrival to be remembered.
+const MAX_ARRIVALS: u64 = 200_000_000;
+/// Peers that know all others, at most.
+const MAX_BACKGROUND: usize = 2_000;
+/// Of times that are asked for.
+const LONGEST: Duration = Duration::from_secs(1000 * 3600);
+
 /// How long a stream stays half open: until keep-alive finds out.
 pub const HALF_OPEN: Duration = Duration::from_secs(20);
 
@@ -130,18 +139,38 @@ impl Options {
                 expected,
             })
         };
+        if self.peers == 0 || self.peers > 100_000 {
+            let found = self.peers.to_string();
+            return refuse("peers", found, "between 1 and 100000");
+        }
         if self.orgs == 0 || self.orgs > self.peers {
             let expected = "between 1 and the number of peers";
             return refuse("orgs", self.orgs.to_string(), expected);
-        }
-        if self.peers > 100_000 {
-            return refuse("peers", self.peers.to_string(), "at most 100000");
         }
         if self.channels == 0 || self.channels > 1000 {
             return refuse("channels", self.channels.to_string(), "between 1 and 1000");
         }
         if self.blocks == 0 || self.blocks > 1_000_000 {
             return refuse("blocks", self.blocks.to_string(), "between 1 and 1000000");
+        }
+        if self.peers * self.channels > MAX_MEMBERSHIPS {
+            let found = format!("{} with {} peers", self.channels, self.peers);
+            let expected = "so few that peers times channels is at most 200000";
+            return refuse("channels", found, expected);
+        }
+        let arrivals = self.peers as u64 * self.channels as u64 * self.blocks;
+        if arrivals > MAX_ARRIVALS {
+            let found = format!(
+                "{} for {} memberships",
+                self.blocks,
+                self.peers * self.channels
+            );
+            let expected = "so few that blocks times peers times channels is at most 200000000";
+            return refuse("blocks", found, expected);
+        }
+        if self.has_background() && self.peers > MAX_BACKGROUND {
+            let found = format!("on with {} peers", self.peers);
+            return refuse("background", found, "off with more than 2000 peers");
         }
         if !(0.001..=10_000.0).contains(&self.rate) {
             return refuse("rate", self.rate.to_string(), "between 0.001 and 10000");
@@ -150,17 +179,22 @@ impl Options {
             let found = self.block_size.to_string();
             return refuse("block-size", found, "at most 100 MiB");
         }
-        if self.loss_per_million > 900_000 {
-            let found = self.loss_per_million.to_string();
-            return refuse("loss", found, "at most 900000 of a million");
+        for (option, parts, of) in [
+            ("loss", self.loss_per_million, 1_000_000),
+            ("liars", self.liars_per_mille, 1000),
+            ("slow", self.slow_per_mille, 1000),
+        ] {
+            if u64::from(parts) * 10 > of * 9 {
+                let found = parts as f64 / of as f64;
+                return refuse(option, found.to_string(), "at most 0.9");
+            }
         }
-        if self.liars_per_mille > 900 {
-            let found = self.liars_per_mille.to_string();
-            return refuse("liars", found, "at most 900 of a thousand");
-        }
-        if self.slow_per_mille > 900 {
-            let found = self.slow_per_mille.to_string();
-            return refuse("slow", found, "at most 900 of a thousand");
+        let partition = self.partition.map(|it| it.begin.max(it.length));
+        for (option, time) in [("partition", partition), ("patience", Some(self.patience))] {
+            if time.is_some_and(|time| time > LONGEST) {
+                let found = format!("{:?}", time.unwrap_or_default());
+                return refuse(option, found, "times of at most 1000h");
+            }
         }
         if self.elections && !self.has_background() {
             let expected = "off where alive and StateInfo messages are not simulated";
@@ -186,5 +220,52 @@ impl Options {
     /// The time between two blocks of a channel.
     pub fn interval(&self) -> Duration {
         Duration::from_secs_f64(1.0 / self.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let refusal = |change: fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            options.check().unwrap_err().to_string()
+        };
+        let cases: [(fn(&mut Options), &str); 14] = [
+            (|it| it.peers = 0, "peers is 0"),
+            (|it| it.peers = 100_001, "peers is 100001"),
+            (|it| it.orgs = 0, "orgs is 0"),
+            (|it| it.orgs = 11, "orgs is 11"),
+            (|it| it.channels = 0, "channels is 0"),
+            (
+                |it| (it.peers, it.channels) = (1000, 201),
+                "channels is 201 with",
+            ),
+            (|it| it.blocks = 0, "blocks is 0"),
+            (
+                |it| (it.peers, it.blocks) = (1000, 1_000_000),
+                "blocks is 1000000",
+            ),
+            (|it| it.rate = f64::NAN, "rate is NaN"),
+            (
+                |it| it.loss_per_million = 1_000_000,
+                "loss is 1, must be at most 0.9",
+            ),
+            (|it| it.liars_per_mille = 950, "liars is 0.95, must be"),
+            (
+                |it| (it.peers, it.background) = (2001, Some(true)),
+                "background is on",
+            ),
+            (|it| it.patience = Duration::MAX, "patience is"),
+            (|it| it.restarts_per_hour = -1.0, "restarts is -1"),
+        ];
+        for (change, expected) in cases {
+            let message = refusal(change);
+            assert!(message.starts_with(expected), "{message}");
+        }
+        Options::default().check().unwrap();
     }
 }

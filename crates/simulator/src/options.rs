@@ -229,12 +229,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_by_name() {
-        let refusal = |change: fn(&mut Options)| {
+        type Change = fn(&mut Options);
+        let refusal = |change: Change| {
             let mut options = Options::default();
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        let cases: [(fn(&mut Options), &str); 14] = [
+        let cases: [(Change, &str); 14] = [
             (|it| it.peers = 0, "peers is 0"),
             (|it| it.peers = 100_001, "peers is 100001"),
             (|it| it.orgs = 0, "orgs is 0"),

@@ -3,6 +3,8 @@
 //! For a chain with damaged blocks, of which nothing from the first damaged one on is trusted, and for an
 //! operator who wants blocks to be validated anew (Fabric: `peer node rollback`, `peer node reset`).
 //!
+//! Private data in clear text stays, since it may be nowhere else.
+//!
 //! Whenever the process ends within a cut, what is left is a chain: the databases go first, since they may
 //! have blocks that are given up, then the block files from the last one back. So a chain that begins with a
 //! snapshot cannot be cut, since its databases do not follow from its blocks.

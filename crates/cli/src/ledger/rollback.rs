@@ -6,6 +6,8 @@
 //!
 //! Fabric drops the databases of all channels with either of them, and so refuses where any channel was joined
 //! by a snapshot. Here a rollback touches the channel that it names, and only such a channel is refused.
+//!
+//! Fabric notes how high a chain was, and endorses nothing until it is so high again. Here nothing is noted.
 
 use anyhow::anyhow;
 use selvedge_ledger::{LedgerManager, Options};

@@ -44,8 +44,8 @@ pub enum CommitError {
     LegacyLifecycle(#[from] LegacyLifecycle),
     /// The state is ahead of the block files.
     #[error(
-        "channel {channel}: the state has block {savepoint}, the block files end before block {height}: \
-         remove the state, it is built anew"
+        "channel {channel}: the state has block {savepoint}, the block files end before block {height}: run \
+         `selvedge ledger rebuild`, with --snapshot if the channel was joined by one"
     )]
     StateAhead {
         /// The channel.

@@ -1,19 +1,23 @@
 //! Which chaincodes a block defines, with the collections that they have from then on.
 //!
-//! A definition is told by a change of its sequence number. It is read as it stands after the block
-//! (Fabric: `core/ledger/confighistory` and `lifecycle`, `UpdatedChaincodes`).
+//! A definition is told by a change of its sequence number, one of the legacy lifecycle by any write to that
+//! one's namespace. It is read as it stands after the block (Fabric: `core/ledger/confighistory` and
+//! `lifecycle`, `UpdatedChaincodes`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use selvedge_protos::wire::{Fields, Value};
+use selvedge_protos::wire::{Field, Fields, Value, WireError, text};
 
 use crate::definition::{
-    Collection, Definition, LIFECYCLE, implicit_organization, read_collections,
+    Collection, Definition, LEGACY_LIFECYCLE, LIFECYCLE, implicit_organization, read_collections,
 };
 use crate::mvcc::{MvccError, MvccReason, UpdateBatch};
 use crate::source::{SourceError, StateReader};
 use crate::validator::StatedVerdicts;
+
+/// Stands between the name of a chaincode and what its key in the legacy lifecycle's namespace is about.
+const COLLECTIONS_SEPARATOR: char = '~';
 
 /// The explicit collections that a block gives to a chaincode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,36 +33,36 @@ pub struct DefinedCollections {
 /// over. `state` is as of the block before. A transaction with a stated verdict may define one that cannot
 /// be read; without `stated` all may, since the block is committed already.
 ///
-/// Costs nothing for a block that does not write to the namespace of the lifecycle.
+/// Costs nothing for a block that does not write to the namespace of a lifecycle.
 pub fn defined_collections(
     block: u64,
     updates: &UpdateBatch,
     state: &impl StateReader,
     stated: Option<&StatedVerdicts>,
 ) -> Result<Vec<DefinedCollections>, MvccError> {
-    let Some(lifecycle) = updates.namespaces.get(LIFECYCLE) else {
-        return Ok(Vec::new());
-    };
     let after = After { updates, state };
     let mut defined = Vec::new();
-    for (key, update) in &lifecycle.public {
-        let Some(chaincode) = defined_chaincode(key) else {
-            continue;
-        };
+    for (chaincode, transaction) in changed_chaincodes(updates) {
         let definition = Definition::committed(chaincode, &after);
-        let fault = match definition.map_err(|source| MvccError::State { block, source })? {
-            Definition::Chaincode(found) if has_collections(&found.package) => {
+        let source = |source| MvccError::State { block, source };
+        let package = match definition.map_err(source)? {
+            Definition::Chaincode(found) => Ok(found.package),
+            Definition::Legacy => legacy_package(chaincode, &after).map_err(source)?,
+            Definition::Undefined => Err("it is not defined".to_owned()),
+            Definition::Unreadable(fault) => Err(fault),
+        };
+        let fault = match package {
+            Ok(package) if has_collections(&package) => {
                 defined.push(DefinedCollections {
                     chaincode: chaincode.to_owned(),
-                    package: found.package,
+                    package,
                 });
                 continue;
             }
-            Definition::Chaincode(_) | Definition::Legacy => continue,
-            Definition::Undefined => "it has a sequence number and nothing else".to_owned(),
-            Definition::Unreadable(fault) => fault,
+            Ok(_) => continue,
+            Err(fault) => fault,
         };
-        let transaction = usize::try_from(update.version.tx_num).unwrap_or(usize::MAX);
+        let transaction = usize::try_from(transaction).unwrap_or(usize::MAX);
         if stated.is_some_and(|stated| !stated.contains_key(&(block, transaction))) {
             let reason = MvccReason::Definition {
                 chaincode: chaincode.to_owned(),
@@ -72,6 +76,61 @@ pub fn defined_collections(
         }
     }
     Ok(defined)
+}
+
+/// The chaincodes that a block defines by either lifecycle, each with a transaction that does so. That the
+/// chaincode of the legacy lifecycle writes at all takes a definition of it by the other one.
+fn changed_chaincodes(updates: &UpdateBatch) -> BTreeMap<&str, u64> {
+    let public = |namespace| {
+        let namespace = updates.namespaces.get(namespace);
+        namespace.into_iter().flat_map(|found| &found.public)
+    };
+    let sequences = public(LIFECYCLE).filter_map(|(key, update)| {
+        let chaincode = defined_chaincode(key)?;
+        Some((chaincode, update.version.tx_num))
+    });
+    let legacy = public(LEGACY_LIFECYCLE).filter_map(|(key, update)| {
+        update.value.as_ref()?;
+        let key = std::str::from_utf8(key).ok()?;
+        let chaincode = key.split(COLLECTIONS_SEPARATOR).next()?;
+        Some((chaincode, update.version.tx_num))
+    });
+    let chaincodes = sequences.chain(legacy);
+    // It is always there, whatever stands in the state of it.
+    chaincodes.filter(|(name, _)| *name != LIFECYCLE).collect()
+}
+
+/// The collections of a chaincode that only the legacy lifecycle knows, or why its definition does not
+/// parse (Fabric: `core/scc/lscc`, DeployedCCInfoProvider).
+fn legacy_package(
+    chaincode: &str,
+    state: &impl StateReader,
+) -> Result<Result<Bytes, String>, SourceError> {
+    let read = |key: &str| {
+        let value = state.value(LEGACY_LIFECYCLE, key)?;
+        Ok::<_, SourceError>(value.unwrap_or_default())
+    };
+    if let Err(fault) = check_chaincode_data(&read(chaincode)?) {
+        return Ok(Err(fault.to_string()));
+    }
+    let package = read(&format!("{chaincode}{COLLECTIONS_SEPARATOR}collection"))?;
+    Ok(match read_collections(&package) {
+        Ok(_) => Ok(package),
+        Err(fault) => Err(fault.to_string()),
+    })
+}
+
+/// Checks that the bytes parse as Fabric's `ccprovider.ChaincodeData`, in which name, version and both
+/// plugins are text.
+fn check_chaincode_data(bytes: &[u8]) -> Result<(), WireError> {
+    Fields::of(bytes).try_for_each(|field| match field? {
+        Field {
+            number: 1..=4,
+            value: Value::Bytes(bytes),
+            ..
+        } => text(bytes).map(drop),
+        _ => Ok(()),
+    })
 }
 
 /// The chaincode whose sequence number the key holds.
@@ -258,6 +317,47 @@ mod tests {
             let stated = StatedVerdicts::from([((5, 2), Default::default())]);
             assert_eq!(check(writes, Some(&stated)).unwrap(), []);
             assert_eq!(check(writes, None).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn what_the_legacy_lifecycle_writes_must_parse() {
+        use crate::mvcc::Update;
+        let check = |writes: &[(&'static str, Option<&'static [u8]>)]| {
+            let mut updates = UpdateBatch::default();
+            for (key, value) in writes {
+                let update = Update {
+                    value: value.map(Bytes::from_static),
+                    metadata: Bytes::new(),
+                    version: Default::default(),
+                };
+                let key = Bytes::from_static(key.as_bytes());
+                updates.set(LEGACY_LIFECYCLE, None, key, update);
+            }
+            let stated = StatedVerdicts::new();
+            let defined = defined_collections(5, &updates, &Empty, Some(&stated));
+            let defined = defined.map_err(|error| error.to_string())?;
+            Ok::<_, String>(defined.into_iter().map(|found| found.chaincode).collect())
+        };
+        let (name, collection) = (Some(&b"\x0a\x02cc"[..]), Some(&b"\x0a\x00"[..]));
+        let nothing: Vec<String> = Vec::new();
+        assert_eq!(check(&[("cc", name)]), Ok(nothing.clone()));
+        // Fields of other types or numbers are not looked at, nor is what is deleted.
+        assert_eq!(
+            check(&[("cc", Some(b"\x08\x01\x2a\x01\xff"))]),
+            Ok(nothing.clone())
+        );
+        assert_eq!(check(&[("cc", None), ("cc~collection", None)]), Ok(nothing));
+        let both = [("cc", name), ("cc~collection", collection)];
+        assert_eq!(check(&both), Ok(vec!["cc".to_owned()]));
+        for (writes, fault) in [
+            (&[("cc", Some(&b"\xff"[..]))][..], "cc"),
+            (&[("cc", Some(b"\x12\x01\xff"))], "not UTF-8"),
+            (&[("cc~collection", collection)], "it is not defined"),
+            (&[("cc", name), ("cc~collection", Some(b"\xff"))], "cc"),
+        ] {
+            let error = check(writes).unwrap_err();
+            assert!(error.contains(fault), "{error}");
         }
     }
 

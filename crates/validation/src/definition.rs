@@ -24,7 +24,7 @@ use crate::source::{SourceError, StateReader};
 /// The namespace of the lifecycle chaincode.
 pub(crate) const LIFECYCLE: &str = "_lifecycle";
 /// The namespace of the legacy lifecycle chaincode.
-const LEGACY_LIFECYCLE: &str = "lscc";
+pub(crate) const LEGACY_LIFECYCLE: &str = "lscc";
 /// Guards the namespace of the lifecycle chaincode.
 const LIFECYCLE_POLICY: &str = "/Channel/Application/LifecycleEndorsement";
 /// The data type of a chaincode definition.

@@ -12,7 +12,7 @@ use super::{
     TXIDS,
 };
 use crate::BlockStore;
-use crate::state::{StateDatabase, is_hashed_namespace};
+use crate::state::{StateDatabase, is_clear_text_namespace, is_hashed_namespace};
 
 /// Entries between two looks at whether to stop.
 const ENTRIES_PER_LOOK: u64 = 4096;
@@ -80,6 +80,10 @@ impl Export<'_> {
         let mut hashes = ByNamespace::new(folder, PRIVATE_STATE_HASHES);
         for entry in self.state.entries() {
             let entry = entry?;
+            // No part of Fabric's snapshots, whoever wrote there.
+            if is_clear_text_namespace(&entry.namespace) {
+                continue;
+            }
             let kind = match is_hashed_namespace(&entry.namespace) {
                 true => &mut hashes,
                 false => &mut public,

@@ -7,6 +7,8 @@ use super::{Namespace, StateError, VersionedValue};
 
 /// Between the name of a chaincode and that of its collection (Fabric: `privacyenabledstate`).
 const HASHED: &str = "$$h";
+/// As [`HASHED`], of the keys in clear text.
+const CLEAR_TEXT: &str = "$$p";
 
 /// Namespace, zero byte, key.
 pub(super) fn state_key(namespace: Namespace<'_>, key: &[u8]) -> Vec<u8> {
@@ -34,8 +36,18 @@ pub(crate) fn split_namespace(namespace: &str) -> (&str, Option<&str>) {
 
 /// Whether the keys of a namespace as it is stored are hashes of private ones.
 pub(crate) fn is_hashed_namespace(namespace: &[u8]) -> bool {
-    let mut windows = namespace.windows(HASHED.len());
-    windows.any(|window| window == HASHED.as_bytes())
+    contains(namespace, HASHED)
+}
+
+/// Whether a namespace as it is stored has a name of the kind under which a Go peer keeps private keys in
+/// clear text. Nothing is kept there in this ledger, but a chaincode may be defined with such a name.
+pub(crate) fn is_clear_text_namespace(namespace: &[u8]) -> bool {
+    contains(namespace, CLEAR_TEXT)
+}
+
+fn contains(namespace: &[u8], part: &str) -> bool {
+    let mut windows = namespace.windows(part.len());
+    windows.any(|window| window == part.as_bytes())
 }
 
 pub(super) fn split_key(bytes: &Bytes) -> Result<(Bytes, Bytes), StateError> {

@@ -40,7 +40,7 @@ use crate::store::{
     Batch, Durability, FjallStore, LongKeys, MemoryStore, Overlay, Store, StoreError, Table,
 };
 use entry::{Expiring, decode_value, encode_value, expiry_prefix, split_key, state_key};
-pub(crate) use entry::{is_hashed_namespace, split_namespace};
+pub(crate) use entry::{is_clear_text_namespace, is_hashed_namespace, split_namespace};
 pub(crate) use import::StateImport;
 pub use updates::{Change, StateUpdates};
 

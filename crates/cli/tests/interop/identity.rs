@@ -99,22 +99,22 @@ pub fn expiry(fabric: &Fabric) {
     assert!(last.contains("expired"), "{last}");
     let renewed = network.issue(ours, None);
     let new = identity(&network, ours, &renewed);
-    network.start_peer_as(ours, Kind::Selvedge, Lead::Never, &renewed);
+    // From now on it leads: ordering nodes do not serve peers whose certificates have ended.
+    network.start_peer_as(ours, Kind::Selvedge, Lead::Always, &renewed);
     let taken_over = await_knowledge(&network, go, &new, true);
     assert!(taken_over <= ALIVE_EXPIRATION, "it took {taken_over:?}");
     network.await_all_blocks(&[go, ours]);
 
     network.kill_peer(go);
     let short = network.issue(go, Some(SOON));
-    network.start_peer_as(go, Kind::Fabric, Lead::Always, &short);
+    network.start_peer_as(go, Kind::Fabric, Lead::Never, &short);
     network.order(5);
     network.await_all_blocks(&[go, ours]);
-    network.await_known(ours, 0);
-    await_exclusion(&mut network, go, ours);
+    await_exclusion(&mut network, ours, go);
 
     network.kill_peer(go);
     let renewed = network.issue(go, None);
-    network.start_peer_as(go, Kind::Fabric, Lead::Always, &renewed);
+    network.start_peer_as(go, Kind::Fabric, Lead::Never, &renewed);
     network.await_known(ours, 1);
     network.await_known(go, 1);
     network.order(5);

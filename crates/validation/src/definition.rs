@@ -73,12 +73,16 @@ pub(crate) struct Collection {
 }
 
 /// After how many further blocks what is written to a collection expires, `None` for never (Fabric:
-/// `pvtdatapolicy`). The state is as of the block before the one that writes.
+/// `pvtdatapolicy`). The state is as of the block before the one that writes. What it says of collections of
+/// the lifecycle chaincode itself, or of implicit ones, does not count.
 pub fn block_to_live(
     chaincode: &str,
     collection: &str,
     state: &impl StateReader,
 ) -> Result<Option<u64>, SourceError> {
+    if chaincode == LIFECYCLE || implicit_organization(collection).is_some() {
+        return Ok(None);
+    }
     let Definition::Chaincode(chaincode) = Definition::committed(chaincode, state)? else {
         return Ok(None);
     };

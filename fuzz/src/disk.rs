@@ -12,14 +12,18 @@ use selvedge_ledger::testing::{
 };
 use selvedge_protos::kvrwset::KvrwSet;
 use selvedge_protos::{Message, sha256};
+use tempfile::TempDir;
 
 use crate::GENESIS;
 
+/// A folder of one's own, in memory where that is possible: what is written there is synced.
+fn folder() -> std::io::Result<TempDir> {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())
+}
+
 /// A block file, as a disk or a Go peer may have left it: what opens as a chain can be read.
 pub fn block_file(bytes: &[u8]) {
-    let Ok(folder) = tempfile::tempdir() else {
-        return;
-    };
+    let Ok(folder) = folder() else { return };
     let path = folder.path().join("blockfile_000000");
     if std::fs::write(path, bytes).is_err() {
         return;
@@ -33,6 +37,22 @@ pub fn block_file(bytes: &[u8]) {
             store.blocks_from(0).flatten().count() as u64,
             store.height()
         );
+    }
+}
+
+/// Where a chain begins that a Go peer joined by a snapshot, as its folder says.
+pub fn snapshot_info(bytes: &[u8]) {
+    let Ok(folder) = folder() else { return };
+    let path = folder.path().join("bootstrappingSnapshot.info");
+    if std::fs::write(path, bytes).is_err() {
+        return;
+    }
+    let (disk, index) = (FailingDisk::endless(), Arc::new(MemoryStore::new()));
+    let options = selvedge_ledger::Options::default();
+    if let Ok(store) = open_block_store("fuzz", &disk, folder.path(), index, &options) {
+        assert_eq!(store.height(), store.first_block());
+        assert_eq!(store.height(), store.info().height);
+        assert_eq!(store.blocks_from(0).count(), 0);
     }
 }
 
@@ -52,9 +72,7 @@ pub fn index_rows(bytes: &[u8]) {
     if key.is_empty() {
         return;
     }
-    let Ok(folder) = tempfile::tempdir() else {
-        return;
-    };
+    let Ok(folder) = folder() else { return };
     let (disk, index) = (FailingDisk::endless(), Arc::new(MemoryStore::new()));
     let options = selvedge_ledger::Options::default();
     let open = || open_block_store("fuzz", &disk, folder.path(), index.clone(), &options);
@@ -136,9 +154,7 @@ pub fn state_rows(bytes: &[u8]) {
 
 /// A snapshot: the bytes as each of its files, the others being as they should.
 pub fn snapshot(bytes: &[u8]) {
-    let Ok(folder) = tempfile::tempdir() else {
-        return;
-    };
+    let Ok(folder) = folder() else { return };
     let file = [&[1], bytes].concat();
     // Counts that are beyond all that follows.
     let many: &[u8] = b"\x01\xff\xff\x03";

@@ -42,7 +42,7 @@ use selvedge_protos::common::Block;
 pub use blocks::{
     block, config, envelope, genesis_block, policy_text, signature_policy, stored_block,
 };
-pub use disk::{block_file, index_rows, private_writes, snapshot, state_rows};
+pub use disk::{block_file, index_rows, private_writes, snapshot, snapshot_info, state_rows};
 pub use gossip_core::{gossip_core, play};
 pub use identities::{certificate, identity, msp_definition, signature};
 pub use peers::{deliver_response, gossip_message, handshake};
@@ -87,6 +87,7 @@ pub const TARGETS: &[Target] = &[
     ("index_rows", index_rows),
     ("state_rows", state_rows),
     ("snapshot", snapshot),
+    ("snapshot_info", snapshot_info),
     ("private_writes", private_writes),
 ];
 

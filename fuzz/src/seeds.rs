@@ -256,6 +256,13 @@ impl Seeds {
             // Behind the format.
             self.add(&["snapshot"], file.get(1..).unwrap_or_default());
         }
+        let info = [
+            &[0x08, 7, 0x12, 32],
+            &[1; 32][..],
+            &[0x1a, 32],
+            &[2; 32][..],
+        ];
+        self.add(&["snapshot_info"], &info.concat());
         for table in 0..5 {
             self.add(&["index_rows", "state_rows"], &[table, 2, b'k', 0, 1, 2, 3]);
             self.add(&["index_rows"], &[table, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);

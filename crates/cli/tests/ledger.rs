@@ -77,7 +77,7 @@ fn odd_transactions_get_the_verdicts_of_a_go_peer() {
         assert_eq!(hashes.0, hashes.1, "block {number} ({scenario})");
         transactions += codes.len();
     }
-    assert_eq!((lines.count(), transactions), (0, 576));
+    assert_eq!((lines.count(), transactions), (0, 577));
     assert!(output.status.success());
 }
 

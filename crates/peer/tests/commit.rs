@@ -229,3 +229,31 @@ fn a_chain_with_a_gap_is_refused() {
     assert!(matches!(result, Err(ReplayError::Block { block: 3, .. })));
     assert_eq!(last, Some(2));
 }
+
+/// The last block of the chain claims that the genesis block is the latest config block.
+#[test]
+fn the_configuration_in_force_is_not_what_a_block_claims() {
+    let recorded = json("odd/expected.json");
+    let height = recorded["height"].as_u64().unwrap();
+    let blocks = (0..height).map(|number| {
+        let block = block_file("odd", "orderer-blocks", number);
+        Ok::<_, Infallible>(block)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let committer = replay(blocks, &ledgers(folder.path()), &Options::default(), |_| {}).unwrap();
+    let sequence = committer.validator().config().sequence();
+    assert!(sequence > 0);
+    drop(committer);
+    // With the state as it was left, then from the blocks alone.
+    for is_lost in [false, true] {
+        let ledgers = ledgers(folder.path());
+        if is_lost {
+            ledgers.remove_state("labchannel").unwrap();
+        }
+        let blocks = ledgers.open_channel("labchannel").unwrap();
+        let state = ledgers.open_state("labchannel").unwrap();
+        let committer = Committer::open(blocks, state, Options::default()).unwrap();
+        let found = committer.validator().config().sequence();
+        assert_eq!(found, sequence, "state lost: {is_lost}");
+    }
+}

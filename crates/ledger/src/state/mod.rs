@@ -37,7 +37,7 @@ use parking_lot::RwLock;
 use selvedge_protos::kvrwset::Version;
 
 use crate::store::{
-    Batch, Durability, FjallStore, LongKeys, MemoryStore, Overlay, Store, StoreError, Table,
+    Batch, Cached, Durability, FjallStore, LongKeys, MemoryStore, Overlay, Store, StoreError, Table,
 };
 use entry::{Expiring, decode_value, encode_value, expiry_prefix, split_key, state_key};
 pub(crate) use entry::{is_clear_text_namespace, is_hashed_namespace, split_namespace};
@@ -177,7 +177,7 @@ impl StateDatabase {
 
     /// The state in a store.
     pub fn on(store: Arc<dyn Store>) -> Result<Self, StateError> {
-        let store: Arc<dyn Store> = Arc::new(LongKeys::new(store));
+        let store: Arc<dyn Store> = Arc::new(LongKeys::new(Arc::new(Cached::new(store))));
         match store.get(Table::Meta, FORMAT_KEY)? {
             Some(format) if format == FORMAT => {}
             None if store.range(Table::State, &[], None).next().is_none() => {

@@ -3,11 +3,13 @@
 //! [`FjallStore`] keeps it on disk, [`MemoryStore`] in memory; both pass the same tests. [`LongKeys`]
 //! puts keys of any length into either.
 
+mod cached;
 mod fjall;
 mod long_keys;
 mod memory;
 mod overlay;
 
+pub(crate) use self::cached::Cached;
 pub use self::fjall::FjallStore;
 pub use self::long_keys::LongKeys;
 pub use self::memory::MemoryStore;

@@ -5,6 +5,7 @@ use super::*;
 
 fn on_both(test: impl Fn(&dyn Store)) {
     test(&MemoryStore::new());
+    test(&Cached::new(Arc::new(MemoryStore::new())));
     let folder = tempfile::tempdir().unwrap();
     test(&FjallStore::open(folder.path()).unwrap());
 }

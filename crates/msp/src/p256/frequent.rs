@@ -10,9 +10,10 @@ use super::Table;
 use crate::cache::SecondChanceCache;
 use crate::ecdsa::{EcdsaSignature, left_padded};
 
-/// A table is made for a key whose signatures had to be checked this often without one: by then it
-/// would have paid for itself.
-pub(super) const CHECKS_BEFORE_TABLE: u32 = 128;
+/// A table is made for a key whose signatures had to be checked this often without one. After as many
+/// with it, it has paid for itself four times; where more keys sign often than have tables, making them again
+/// and again costs a tenth of a check for each.
+pub(super) const CHECKS_BEFORE_TABLE: u32 = 512;
 
 /// This many keys have tables at most, 8 MiB in all. One that was not used for a while makes room.
 const MAX_TABLES: usize = 32;

@@ -357,7 +357,12 @@ pub enum Notice {
     /// A peer became alive.
     PeerAlive(PkiId),
     /// A peer is taken for dead.
-    PeerDead(PkiId),
+    PeerDead {
+        /// Which.
+        peer: PkiId,
+        /// What speaks for it.
+        reason: &'static str,
+    },
     /// A peer was removed from membership.
     PeerForgotten(PkiId),
     /// Peers of a channel changed since the last look (Fabric's "Membership view has changed").

@@ -7,16 +7,35 @@
 
 use bytes::Bytes;
 
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
+use selvedge_protos::gossip::{self, MembershipResponse};
+
+use crate::message::{Envelope, gossip_message};
+
 /// What the metadata begins with. A version and whatever later versions add follow.
 const MARK: &[u8] = b"selvedge/";
 
-/// The metadata of a peer that exchanges blocks along a tree (`channel`'s `tree`).
+/// The nonce of a membership response that nobody asked for: its alive messages are passed on, as if each had
+/// come by itself. One frame instead of many; see [`emitter`](crate::emitter).
+pub const PASSED_ON: u64 = u64::MAX;
+
+/// A frame that passes alive messages on.
+pub fn passed_on(alive: Vec<gossip::Envelope>) -> Envelope {
+    let content = Content::MemRes(MembershipResponse {
+        alive,
+        dead: Vec::new(),
+    });
+    Envelope::unsigned(&gossip_message(Tag::Empty, None, PASSED_ON, content))
+}
+
+/// The metadata of a peer of this project.
 pub fn metadata() -> Bytes {
     Bytes::from_static(b"selvedge/1")
 }
 
-/// Whether a peer with this metadata exchanges blocks along a tree. Later versions do so too.
-pub fn uses_tree(metadata: &[u8]) -> bool {
+/// Whether a peer with this metadata exchanges blocks along a tree (`channel`'s `tree`) and takes
+/// [`passed_on`]. Later versions do so too.
+pub fn is_spoken_by(metadata: &[u8]) -> bool {
     let version = metadata.strip_prefix(MARK);
     version.is_some_and(|version| matches!(version, [b'1'..=b'9', ..]))
 }
@@ -27,8 +46,8 @@ mod tests {
 
     #[test]
     fn only_our_own_mark_is_taken_for_it() {
-        assert!(uses_tree(&metadata()));
-        assert!(uses_tree(b"selvedge/2;more"));
+        assert!(is_spoken_by(&metadata()));
+        assert!(is_spoken_by(b"selvedge/2;more"));
         for other in [
             &b""[..],
             b"selvedge",
@@ -36,7 +55,7 @@ mod tests {
             b"selvedge/x",
             b"\0selvedge/1",
         ] {
-            assert!(!uses_tree(other));
+            assert!(!is_spoken_by(other));
         }
     }
 }

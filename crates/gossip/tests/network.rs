@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use selvedge_gossip::config::Rules;
 use selvedge_gossip::counters::DropReason;
 use selvedge_gossip::event::{Arrival, FrameKind, Notice};
 use selvedge_gossip::message::{Envelope, MessageError, gossip_message};
@@ -40,6 +41,32 @@ fn all_peers_of_an_organisation_learn_of_each_other() {
         assert!(everybody(&network), "seed {seed}");
         assert!(network.nodes.iter().all(|node| node.refused.is_empty()));
     }
+}
+
+#[test]
+fn a_calm_network_passes_alive_messages_on_in_few_frames() {
+    const STOCK: usize = 30;
+    let stock = internal("peer30.Org1");
+    let mut network = Network::new(9, &peers("Org1", STOCK + 1), |config| {
+        if config.internal_endpoint == stock {
+            config.rules = Rules::Fabric;
+        }
+    });
+    assert!(network.run_until(20 * SECOND, everybody));
+    network.run(10 * SECOND);
+
+    network.sent.clear();
+    network.watch(0, STOCK);
+    network.run(60 * SECOND);
+    assert!(everybody(&network));
+    let copies = (STOCK + 1) * STOCK * 3 * 12;
+    let frames = |kind| usize::try_from(network.sent[&kind]).unwrap();
+    let frames = frames(FrameKind::Alive) + frames(FrameKind::MembershipResponse);
+    assert!(frames < copies / 3, "{frames} frames for {copies} messages");
+    // Whoever goes by Fabric's rules gets each by itself, and answers to what it asks.
+    let to_stock = network.watched();
+    let count = |kind| to_stock.iter().filter(|it| **it == kind).count();
+    assert!(count(FrameKind::Alive) > 10 * count(FrameKind::MembershipResponse));
 }
 
 #[test]
@@ -163,7 +190,9 @@ fn a_stopped_peer_is_taken_for_dead_and_resurrected_when_it_returns() {
     };
     assert!(network.run_until(35 * SECOND, missed));
     let dead = network.id(4);
-    assert!(network.nodes[0].notices.contains(&Notice::PeerDead(dead)));
+    let is_notice =
+        |notice: &Notice| matches!(notice, Notice::PeerDead { peer, .. } if *peer == dead);
+    assert!(network.nodes[0].notices.iter().any(is_notice));
     network.restart(4);
     assert!(network.run_until(30 * SECOND, everybody));
 }

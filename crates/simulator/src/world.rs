@@ -365,7 +365,7 @@ impl World {
                     self.connected.remove(&pair(index, *peer));
                 }
             }
-            Action::Notice(Notice::PeerDead(peer)) => self.suspects(index, &peer),
+            Action::Notice(Notice::PeerDead { peer, .. }) => self.suspects(index, &peer),
             Action::IdentityLearned(_)
             | Action::IdentityPurged(_)
             | Action::Revalidate(_)

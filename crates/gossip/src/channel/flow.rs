@@ -204,7 +204,7 @@ impl<B: Payload> Channel<B> {
         self.announce_beside_tree(number, count, c);
         let (identities, me) = (c.ctx.identities, c.ctx.me);
         let by_fabrics_rules = c.ctx.config.rules == Rules::Fabric;
-        let in_tree = |member: &Member| !by_fabrics_rules && member.uses_tree();
+        let in_tree = |member: &Member| !by_fabrics_rules && member.speaks_extension();
         let wants = |member: &Member| {
             let peer = member.pki_id();
             let draws = by_fabrics_rules || in_tree(member) || self.lacks(&peer, number);

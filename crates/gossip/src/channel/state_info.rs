@@ -7,7 +7,8 @@
 //!
 //! A snapshot is large where there are many peers, and mostly known. So the time between two requests doubles, up
 //! to [`LONGEST_PAUSE`] times `requestStateInfoInterval`, while no snapshot tells of a peer that was not known to be
-//! in the channel and nobody comes or goes. Fabric asks at the same pace always.
+//! in the channel and nobody comes or goes; and at that pace one peer is asked instead of `pullPeerNum`. Fabric
+//! asks as many at the same pace always.
 //!
 //! StateInfo names no channel: it carries a MAC of channel name and author, so that only who knows the
 //! name can tell. Messages are forgotten with their author's membership.
@@ -436,9 +437,13 @@ impl<B: Payload> Channel<B> {
             let org = identities.org(&member.pki_id());
             org.is_some_and(|org| self.orgs.contains(org))
         };
+        let count = match self.state_infos.request_pause {
+            LONGEST_PAUSE => 1,
+            _ => c.ctx.config.pull_peer_num,
+        };
         let chosen: Vec<PkiId> = c
             .view
-            .select(c.ctx.config.pull_peer_num, c.ctx.rng, in_channel)
+            .select(count, c.ctx.rng, in_channel)
             .into_iter()
             .map(Member::pki_id)
             .collect();

@@ -242,7 +242,13 @@ impl Tree {
 
     /// Who announced a block well before its first copy came, just now and unasked; if it is time to try another
     /// neighbour.
-    fn sooner(&mut self, from: &PkiId, number: u64, now: Instant) -> Option<PkiId> {
+    fn sooner(
+        &mut self,
+        from: &PkiId,
+        number: u64,
+        avoid: impl Fn(&PkiId) -> bool,
+        now: Instant,
+    ) -> Option<PkiId> {
         if self.tried.take_if(|tried| tried == from).is_some() {
             self.try_pause /= 2;
         }
@@ -252,7 +258,7 @@ impl Tree {
         }
         let first = announcers.first()?;
         let lead = now.saturating_duration_since(first.since);
-        if lead < LEAD || self.try_from.is_some_and(|from| now < from) {
+        if lead < LEAD || self.try_from.is_some_and(|from| now < from) || avoid(&first.peer) {
             return None;
         }
         let pause = self.try_pause.clamp(JOIN_PAUSE, LONGEST_JOIN_PAUSE);
@@ -401,7 +407,7 @@ impl<B: Payload> Channel<B> {
     /// Whether blocks are exchanged with a peer in this way.
     pub(super) fn uses_tree_with(&self, peer: &PkiId, c: &ChannelContext<'_, '_, B>) -> bool {
         c.ctx.config.rules == Rules::Selvedge
-            && c.view.get(peer).is_some_and(Member::uses_tree)
+            && c.view.get(peer).is_some_and(Member::speaks_extension)
             && self.exchanges_blocks_with(peer, c.ctx.identities, c.ctx.me)
     }
 
@@ -413,7 +419,7 @@ impl<B: Payload> Channel<B> {
         let (identities, me, now) = (c.ctx.identities, c.ctx.me, c.now());
         let suits = |member: &Member| {
             let peer = member.pki_id();
-            member.uses_tree()
+            member.speaks_extension()
                 && !self.backoff.avoids(&peer, now)
                 && self.exchanges_blocks_with(&peer, identities, me)
         };
@@ -433,7 +439,8 @@ impl<B: Payload> Channel<B> {
         number: u64,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if let Some(peer) = self.tree.sooner(&from, number, c.now()) {
+        let avoid = |peer: &PkiId| self.backoff.avoids(peer, c.now());
+        if let Some(peer) = self.tree.sooner(&from, number, avoid, c.now()) {
             self.send_step(peer, NONCE, PullStep::Request(Vec::new()), c);
         }
     }
@@ -465,7 +472,7 @@ impl<B: Payload> Channel<B> {
         let (identities, me) = (c.ctx.identities, c.ctx.me);
         let wants = |member: &Member| {
             let peer = member.pki_id();
-            member.uses_tree()
+            member.speaks_extension()
                 && self.lacks(&peer, number)
                 && self.exchanges_blocks_with(&peer, identities, me)
         };

@@ -32,6 +32,7 @@ use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
 use crate::event::{Action, DialOutcome, DialPurpose, Notice};
+use crate::extension;
 use crate::message::{Alive, Verified, own_alive};
 use crate::message_store::{MessageStore, Outcome};
 use crate::types::{Endpoint, OrgId, Peer, PeerTime, PkiId};
@@ -150,7 +151,10 @@ impl Membership {
             return ctx.dropped(DropReason::Duplicate);
         }
         let emission = Emission {
-            route: Route::Alive { author },
+            route: Route::Alive {
+                author,
+                is_routine: self.view.is_alive(&author),
+            },
             envelope: alive.envelope().clone(),
             received_from: Some(from),
         };
@@ -161,15 +165,22 @@ impl Membership {
         }
     }
 
-    /// A peer tells whom it knows.
+    /// A peer tells whom it knows, or passes on what it has heard ([`extension::PASSED_ON`]).
     pub fn handle_response<B>(
         &mut self,
+        from: PkiId,
         nonce: u64,
         alive: Vec<Verified<Alive>>,
         dead: Vec<Verified<Alive>>,
         ctx: &mut Context<'_>,
         out: &mut dyn FnMut(Action<B>),
     ) {
+        if nonce == extension::PASSED_ON {
+            for message in alive {
+                self.handle_alive(from, message, ctx, out);
+            }
+            return;
+        }
         self.connects.acknowledged(nonce);
         for message in alive {
             if !self.is_own(&message, ctx, out) {
@@ -376,7 +387,10 @@ impl Membership {
 
     fn bury<B>(&mut self, pki_id: &PkiId, reason: &'static str, out: &mut dyn FnMut(Action<B>)) {
         self.view.bury(pki_id);
-        out(Action::Notice(Notice::PeerDead(*pki_id)));
+        out(Action::Notice(Notice::PeerDead {
+            peer: *pki_id,
+            reason,
+        }));
         out(Action::Disconnect {
             peer: *pki_id,
             reason,
@@ -442,7 +456,10 @@ impl Membership {
             return;
         };
         ctx.emit(Emission {
-            route: Route::Alive { author: own.pki_id },
+            route: Route::Alive {
+                author: own.pki_id,
+                is_routine: self.own.is_some(),
+            },
             envelope: own.envelope().clone(),
             received_from: None,
         });

@@ -50,8 +50,8 @@ impl Member {
     }
 
     /// Whether it exchanges blocks along a tree; see [`extension`](crate::extension).
-    pub fn uses_tree(&self) -> bool {
-        extension::uses_tree(&self.alive.metadata)
+    pub fn speaks_extension(&self) -> bool {
+        extension::is_spoken_by(&self.alive.metadata)
     }
 
     /// Its newest alive message.

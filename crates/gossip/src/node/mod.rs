@@ -391,7 +391,7 @@ impl<B: Payload> Gossip<B> {
             Message::MembershipResponse { nonce, alive, dead } => {
                 parts
                     .membership
-                    .handle_response(nonce, alive, dead, &mut ctx, out);
+                    .handle_response(from, nonce, alive, dead, &mut ctx, out);
             }
             Message::IdentityPull(pull) => {
                 let view = parts.membership.view();

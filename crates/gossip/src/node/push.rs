@@ -16,23 +16,28 @@
 //! struck off, so fewer are reached; here only those that may get it are drawn. And Go returns 7 to 13 % of
 //! alive messages to their author.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Gossip;
+use crate::config::Rules;
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
 use crate::event::{Action, FrameKind, Payload};
-use crate::membership::View;
-use crate::types::PkiId;
+use crate::extension;
+use crate::membership::{Member, View};
+use crate::message::Envelope;
+use crate::types::{OrgId, PkiId};
 
 impl<B: Payload> Gossip<B> {
     /// Sends what is due to be pushed.
     pub(super) fn push(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
+        let mut alive = Vec::new();
         for emission in self.emitter.take_due(&self.config, now) {
             let kind = match &emission.route {
-                Route::Alive { author } => {
-                    self.push_alive(*author, &emission, now, out);
+                Route::Alive { author, .. } => {
+                    alive.push((*author, emission));
                     continue;
                 }
                 Route::Block(..) => FrameKind::Block,
@@ -55,48 +60,95 @@ impl<B: Payload> Gossip<B> {
                 });
             }
         }
+        if !alive.is_empty() {
+            self.push_alive(&alive, now, out);
+        }
     }
 
+    /// Sends alive messages, to the same few peers as many of them as these may have.
     fn push_alive(
         &mut self,
-        author: PkiId,
-        emission: &Emission,
+        batch: &[(PkiId, Emission)],
         now: Instant,
         out: &mut dyn FnMut(Action<B>),
     ) {
         let (ctx, parts) = self.split(now);
         let view = parts.membership.view();
-        let identities = ctx.identities;
-        let my_org = ctx.me.org();
-        let Some(author_org) = identities.org(&author) else {
-            ctx.counters.dropped(DropReason::UnknownIdentity);
-            return;
-        };
-        let published = has_external_endpoint(&author, &ctx, view);
-        let chosen = view.select(ctx.config.propagate_peer_num, ctx.rng, |member| {
-            let peer = member.pki_id();
-            let Some(org) = identities.org(&peer) else {
-                return false;
+        let (identities, my_org) = (ctx.identities, ctx.me.org());
+        let count = ctx.config.propagate_peer_num;
+        let mut drawn: BTreeMap<Audience<'_>, Vec<&Member>> = BTreeMap::new();
+        let mut bundles: BTreeMap<PkiId, (&Member, Vec<Envelope>)> = BTreeMap::new();
+        for (author, emission) in batch {
+            let Some(org) = identities.org(author) else {
+                ctx.counters.dropped(DropReason::UnknownIdentity);
+                continue;
             };
-            let permitted = if author_org == my_org {
-                published || org == my_org
-            } else {
-                (org == my_org || org == author_org) && !member.external_endpoint().is_empty()
+            let audience = Audience {
+                org,
+                published: has_external_endpoint(author, &ctx, view),
             };
-            permitted && Some(peer) != emission.received_from && peer != author
-        });
-        let mut without_secret = None;
-        for member in chosen {
-            let envelope = if identities.org(&member.pki_id()) == Some(my_org) {
-                &emission.envelope
-            } else {
-                without_secret.get_or_insert_with(|| emission.envelope.without_secret())
-            };
-            out(Action::Send {
-                to: member.peer(),
-                frame: envelope.frame().clone(),
-                kind: FrameKind::Alive,
+            if ctx.config.rules == Rules::Fabric {
+                drawn.clear();
+            }
+            let members = drawn.entry(audience).or_insert_with(|| {
+                // Two more, since sender and author may be among them.
+                view.select(count.saturating_add(2), ctx.rng, |member| {
+                    let org = identities.org(&member.pki_id());
+                    org.is_some_and(|org| audience.includes(member, org, my_org))
+                })
             });
+            let mut without_secret = None;
+            let others = members.iter().map(|member| (member.pki_id(), *member));
+            let others =
+                others.filter(|(peer, _)| Some(*peer) != emission.received_from && peer != author);
+            for (peer, member) in others.take(count) {
+                let envelope = if identities.org(&peer) == Some(my_org) {
+                    &emission.envelope
+                } else {
+                    without_secret.get_or_insert_with(|| emission.envelope.without_secret())
+                };
+                let (_, bundle) = bundles.entry(peer).or_insert((member, Vec::new()));
+                bundle.push(envelope.clone());
+            }
+        }
+        for (member, bundle) in bundles.into_values() {
+            send_alive(member, bundle, out);
+        }
+    }
+}
+
+/// To a peer that understands it, several alive messages go in one frame.
+fn send_alive<B>(member: &Member, bundle: Vec<Envelope>, out: &mut dyn FnMut(Action<B>)) {
+    let mut send = |frame: &Envelope, kind| {
+        out(Action::Send {
+            to: member.peer(),
+            frame: frame.frame().clone(),
+            kind,
+        });
+    };
+    if bundle.len() > 1 && member.speaks_extension() {
+        let alive = bundle.iter().map(|it| it.proto().clone()).collect();
+        send(&extension::passed_on(alive), FrameKind::MembershipResponse);
+    } else {
+        for envelope in &bundle {
+            send(envelope, FrameKind::Alive);
+        }
+    }
+}
+
+/// Who may know of the members of an organisation that publish an external endpoint, or do not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Audience<'a> {
+    org: &'a OrgId,
+    published: bool,
+}
+
+impl Audience<'_> {
+    fn includes(&self, member: &Member, org: &OrgId, my_org: &OrgId) -> bool {
+        if self.org == my_org {
+            self.published || org == my_org
+        } else {
+            (org == my_org || org == self.org) && !member.external_endpoint().is_empty()
         }
     }
 }

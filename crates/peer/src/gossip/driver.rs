@@ -262,8 +262,10 @@ impl Driver {
             Notice::PeerAlive(peer) => {
                 tracing::debug!(target: "gossip.discovery", "{} is alive", name(peer));
             }
-            Notice::PeerDead(peer) => {
-                tracing::warn!(target: "gossip.discovery", "{} is taken for dead", name(peer));
+            Notice::PeerDead { peer, reason } => {
+                tracing::warn!(
+                    target: "gossip.discovery", "{} is taken for dead: {reason}", name(peer)
+                );
             }
             Notice::PeerForgotten(peer) => {
                 tracing::info!(target: "gossip.discovery", "{} is forgotten", name(peer));

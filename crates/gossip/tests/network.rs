@@ -512,3 +512,18 @@ fn endpoints_are_what_the_configuration_says() {
     let envelope = member.message().envelope();
     assert_eq!(envelope.proto().encode_to_vec(), *envelope.frame());
 }
+
+#[test]
+fn whoever_was_not_heard_of_is_asked_before_it_is_taken_for_dead() {
+    // Nobody passes on what others say, and nobody but the asker itself can bring it a sign of life.
+    let mut network = Network::new(10, &peers("Org1", 3), |config| {
+        config.propagate_iterations = 0;
+        config.pull_peer_num = 0;
+    });
+    assert!(network.run_until(60 * SECOND, everybody));
+    network.run(120 * SECOND);
+    for node in &network.nodes {
+        let dead = |notice: &&Notice| matches!(notice, Notice::PeerDead { .. });
+        assert_eq!(node.notices.iter().find(dead), None);
+    }
+}

@@ -18,6 +18,7 @@
 //!   for another channel.
 //! - Bootstrap and anchor peers are tried again sooner; see `connect`.
 //! - Each attempt carries a fresh alive message; Go repeats the first one.
+//! - A peer of which nothing was heard for half of `aliveExpirationTimeout` is asked itself.
 //! - When membership is full, the member that is dead for longest makes room; while all are alive new ones
 //!   are refused and counted. Go has no bound.
 
@@ -28,6 +29,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::config::Rules;
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
@@ -40,6 +42,9 @@ use crate::types::{Endpoint, OrgId, Peer, PeerTime, PkiId};
 use answers::{Pace, request_to};
 use connect::Connects;
 pub use view::{Member, View};
+
+/// Silent peers that are asked for a sign of life at one check.
+const MAX_ASKED: usize = 32;
 
 /// The membership state machine.
 #[derive(Debug)]
@@ -249,6 +254,7 @@ impl Membership {
             ctx.now,
         ) {
             self.bury_silent(ctx, out);
+            self.ask_silent(ctx, out);
         }
         if due(
             &mut self.timers.send_alive,
@@ -410,6 +416,24 @@ impl Membership {
         }
     }
 
+    /// Asks those of whom little time is left for a sign of life, which a membership response is. Alive messages
+    /// reach most peers, not all, and chance must not be taken for death.
+    fn ask_silent<B>(&mut self, ctx: &mut Context<'_>, out: &mut dyn FnMut(Action<B>)) {
+        if ctx.config.rules == Rules::Fabric {
+            return;
+        }
+        let long = ctx.config.alive_expiration_timeout / 2;
+        let silent = self.view.alive().filter(|member| {
+            ctx.now.saturating_duration_since(member.last_seen()) > long
+                && !member.preferred_endpoint().is_empty()
+        });
+        let mut silent: Vec<_> = silent.map(|it| (it.last_seen(), it.peer())).collect();
+        silent.sort_by_key(|(last_seen, _)| *last_seen);
+        silent.truncate(MAX_ASKED);
+        let peers = silent.into_iter().map(|(_, peer)| peer).collect();
+        self.request_from(peers, ctx, out);
+    }
+
     fn forget_expired<B>(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
         for (pki_id, ()) in self.heard.sweep(now) {
             self.passed_on.remove(&pki_id);
@@ -474,6 +498,15 @@ impl Membership {
             .into_iter()
             .map(Member::peer)
             .collect();
+        self.request_from(peers, ctx, out);
+    }
+
+    fn request_from<B>(
+        &mut self,
+        peers: Vec<Peer>,
+        ctx: &mut Context<'_>,
+        out: &mut dyn FnMut(Action<B>),
+    ) {
         if peers.is_empty() {
             return;
         }

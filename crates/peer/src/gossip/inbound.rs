@@ -2,16 +2,20 @@
 //! several threads, in order for each peer.
 //!
 //! Signatures take most of the time, so the workers are threads of their own: a flood of messages must
-//! not hold up the tasks that serve clients and other peers.
+//! not hold up the tasks that serve clients and other peers. But to wake a thread for a message and to be woken
+//! by it costs more than most messages do. So what comes now and then is handled where it comes in, as long as
+//! that takes no more than a twentieth of the time ([`Allowance`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use selvedge_gossip::crypto::{Crypto, Identity};
 use selvedge_gossip::event::Event;
 use selvedge_gossip::message::{self, MessageError};
 use selvedge_gossip::types::{Endpoint, PkiId};
-use selvedge_transport::gossip::{DisconnectReason, GossipEvent};
+use selvedge_transport::gossip::{DisconnectReason, GossipEvent, Hold};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +27,9 @@ use crate::metrics::Metrics;
 /// window in the transport has room for, so it takes many that flood before others wait for them.
 const QUEUE: usize = 256;
 
+/// Larger frames always go to a worker, bytes.
+const MAX_INLINE: usize = 64 << 10;
+
 /// The workers and what they need.
 #[derive(Clone)]
 pub struct Inbound {
@@ -30,6 +37,13 @@ pub struct Inbound {
     pub(crate) identities: IdentityTable,
     pub(crate) events: mpsc::Sender<Event<PeerBlock>>,
     pub(crate) metrics: Metrics,
+}
+
+/// A thread, as its feeder sees it.
+struct Worker {
+    queue: mpsc::Sender<GossipEvent>,
+    /// What it was given and has not handed on yet.
+    in_hand: Arc<AtomicUsize>,
 }
 
 impl Inbound {
@@ -45,53 +59,60 @@ impl Inbound {
         let workers: Vec<_> = (0..workers.max(1))
             .map(|_| self.clone().start_worker(&threads))
             .collect();
-        self.dispatch(&mut transport, &workers, &stop).await;
+        let dispatch = self.dispatch(&mut transport, &workers);
+        stop.run_until_cancelled(dispatch).await;
         drop((workers, transport));
         threads.close();
         threads.wait().await;
     }
 
-    async fn dispatch(
-        &self,
-        transport: &mut mpsc::Receiver<GossipEvent>,
-        workers: &[mpsc::Sender<GossipEvent>],
-        stop: &CancellationToken,
-    ) {
-        while let Some(Some(event)) = stop.run_until_cancelled(transport.recv()).await {
-            let peer = match &event {
-                GossipEvent::Connected(info) => info.pki_id,
-                GossipEvent::Disconnected { pki_id, .. } => *pki_id,
-                GossipEvent::IdentityChanged { old, .. } => *old,
-                GossipEvent::Frame { from, .. } => *from,
+    async fn dispatch(&self, transport: &mut mpsc::Receiver<GossipEvent>, workers: &[Worker]) {
+        let mut allowance = Allowance::new(Instant::now());
+        while let Some(event) = transport.recv().await {
+            let (peer, size) = match &event {
+                GossipEvent::Connected(info) => (info.pki_id, info.identity.len()),
+                GossipEvent::Disconnected { pki_id, .. } => (*pki_id, 0),
+                GossipEvent::IdentityChanged { old, .. } => (*old, 0),
+                GossipEvent::Frame { from, bytes, .. } => (*from, bytes.len()),
             };
             let index = peer.last().map_or(0, |byte| usize::from(*byte)) % workers.len();
             let Some(worker) = workers.get(index) else {
                 return;
             };
-            if worker.send(event).await.is_err() {
+            let started = Instant::now();
+            let inline = size <= MAX_INLINE && worker.is_idle() && allowance.is_left(started);
+            let taken = if inline {
+                let _hold = hold_of(&event);
+                let event = self.translate(event);
+                allowance.spend(started.elapsed());
+                match event {
+                    Some(event) => self.events.send(event).await.is_ok(),
+                    None => true,
+                }
+            } else {
+                worker.take(event).await
+            };
+            if !taken {
                 return;
             }
         }
     }
 
-    fn start_worker(self, threads: &TaskTracker) -> mpsc::Sender<GossipEvent> {
-        let (sender, mut receiver) = mpsc::channel(QUEUE);
+    fn start_worker(self, threads: &TaskTracker) -> Worker {
+        let (queue, mut receiver) = mpsc::channel(QUEUE);
+        let in_hand = Arc::new(AtomicUsize::new(0));
+        let done = in_hand.clone();
         threads.spawn_blocking(move || {
             while let Some(event) = receiver.blocking_recv() {
-                // The stream may bring more when this one is with the core.
-                let _hold = match &event {
-                    GossipEvent::Frame { hold, .. } => Some(hold.clone()),
-                    _ => None,
-                };
-                let Some(event) = self.translate(event) else {
-                    continue;
-                };
-                if self.events.blocking_send(event).is_err() {
+                let _hold = hold_of(&event);
+                let event = self.translate(event);
+                if event.is_some_and(|event| self.events.blocking_send(event).is_err()) {
                     return;
                 }
+                done.fetch_sub(1, Ordering::Release);
             }
         });
-        sender
+        Worker { queue, in_hand }
     }
 
     fn translate(&self, event: GossipEvent) -> Option<Event<PeerBlock>> {
@@ -154,5 +175,80 @@ impl Inbound {
     fn refuse(&self, from: &PkiId, reason: &MessageError) {
         self.metrics.gossip().dropped("invalid_message").inc();
         tracing::debug!(target: "gossip.gossip", peer = %from, "a message was dropped: {reason}");
+    }
+}
+
+/// What keeps the peer's stream from bringing more until the core has this.
+fn hold_of(event: &GossipEvent) -> Option<Hold> {
+    match event {
+        GossipEvent::Frame { hold, .. } => Some(hold.clone()),
+        _ => None,
+    }
+}
+
+impl Worker {
+    /// Whether the core has, or has in its queue, all that this worker was given: what is handled elsewhere
+    /// now does not overtake.
+    fn is_idle(&self) -> bool {
+        self.in_hand.load(Ordering::Acquire) == 0
+    }
+
+    /// `false`: it has ended.
+    async fn take(&self, event: GossipEvent) -> bool {
+        self.in_hand.fetch_add(1, Ordering::Relaxed);
+        self.queue.send(event).await.is_ok()
+    }
+}
+
+/// Processor time that may be spent where events come in: a twentieth of what passes, and after a pause
+/// [`Self::MOST`] at once.
+struct Allowance {
+    left: Duration,
+    counted: Instant,
+}
+
+impl Allowance {
+    const MOST: Duration = Duration::from_millis(5);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            left: Self::MOST,
+            counted: now,
+        }
+    }
+
+    fn is_left(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.counted) / 20;
+        self.left = (self.left + earned).min(Self::MOST);
+        self.counted = now;
+        !self.left.is_zero()
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_runs_out_and_comes_back_with_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        assert!(allowance.is_left(start));
+        allowance.spend(Duration::from_millis(4));
+        assert!(allowance.is_left(start));
+        allowance.spend(Duration::from_millis(4));
+        assert!(!allowance.is_left(start));
+        let later = start + Duration::from_millis(20);
+        assert!(allowance.is_left(later));
+        allowance.spend(Duration::from_millis(1));
+        assert!(!allowance.is_left(later));
+        let much_later = later + Duration::from_secs(60);
+        assert!(allowance.is_left(much_later));
+        allowance.spend(Allowance::MOST);
+        assert!(!allowance.is_left(much_later));
     }
 }

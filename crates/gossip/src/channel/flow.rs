@@ -248,6 +248,8 @@ impl<B: Payload> Channel<B> {
     pub(super) fn on_committed(&mut self, height: u64, c: &mut ChannelContext<'_, '_, B>) {
         self.buffer.committed(height);
         self.state_infos.set_height(self.buffer.height());
+        self.pull_pace.quicken();
+        self.initiator.hasten(c.now());
         self.refill();
         self.advance(c);
     }

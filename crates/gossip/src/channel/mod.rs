@@ -54,6 +54,7 @@ mod block_store;
 mod flow;
 mod gap;
 mod leading;
+mod pace;
 mod pulling;
 mod relay;
 mod routing;
@@ -71,6 +72,7 @@ use self::arriving::Arriving;
 use self::backoff::Backoff;
 use self::block_store::BlockStore;
 use self::gap::Gap;
+use self::pace::Pace;
 pub use self::routing::Channels;
 use self::state_info::StateInfos;
 use self::tree::Tree;
@@ -144,6 +146,9 @@ pub struct Channel<B> {
     tree: Tree,
     buffer: OrderedBuffer<(B, Arrival)>,
     initiator: Initiator<u64>,
+    pull_pace: Pace,
+    /// The height at the last round of block pull.
+    pulled_at: u64,
     responder: Responder,
     requester: Requester,
     server: Server,
@@ -183,6 +188,8 @@ impl<B: Payload> Channel<B> {
             tree: Tree::default(),
             buffer: OrderedBuffer::new(setup.height, Limits::for_block_buffer_size(buffer_size)),
             initiator: Initiator::new(timing, exchanges, ctx.now),
+            pull_pace: Pace::new(),
+            pulled_at: 0,
             responder: Responder::new(&timing),
             requester: Requester::new(config),
             server: Server::default(),
@@ -191,8 +198,8 @@ impl<B: Payload> Channel<B> {
             gap: None,
             catching_up: false,
             timers: Timers {
-                check_state: ctx.now + config.state.check_interval,
-                track_members: ctx.now + config.membership_tracker_interval,
+                check_state: aligned(config.state.check_interval, ctx),
+                track_members: aligned(config.membership_tracker_interval, ctx),
             },
             tracked: BTreeSet::new(),
             setup,
@@ -424,6 +431,14 @@ impl<B: Payload> Channel<B> {
         }));
         self.tracked = now;
     }
+}
+
+/// The next multiple of `interval` since the start of the peer. What a channel does by itself alone is done by all
+/// channels at once, since each time to wake up costs more than what is done.
+fn aligned(interval: Duration, ctx: &Context<'_>) -> Instant {
+    let running = ctx.now.saturating_duration_since(ctx.me.started);
+    let into = running.as_nanos() % interval.as_nanos().max(1);
+    ctx.now + interval - Duration::from_nanos(u64::try_from(into).unwrap_or_default())
 }
 
 /// Whether `timer` is due; if it is, it is set again.

@@ -1,7 +1,9 @@
 //! Block pull: the pull engine's four steps over the block store.
 //!
 //! Digests are block numbers as decimal text. Rounds go to random peers of our organisation that are in
-//! the channel; exchanges between the rounds are started by `gap`.
+//! the channel; exchanges between the rounds are started by `gap`. Rounds slow down ([`Pace`](super::pace::Pace))
+//! while no block comes and none is known to be missing: whoever misses the first one after that learns so from
+//! the StateInfo of those who have it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -160,6 +162,10 @@ impl<B: Payload> Channel<B> {
         let requests = self.initiator.on_wakeup(c.now(), c.ctx.rng);
         self.send_requests(requests, c);
         if self.initiator.round_due(c.now()) {
+            let calm = self.gap.is_none() && self.pulled_at == self.buffer.height();
+            self.pulled_at = self.buffer.height();
+            let intervals = self.pull_pace.next(calm, c.ctx.config.rules);
+            self.initiator.skip(intervals - 1);
             let (identities, me) = (c.ctx.identities, c.ctx.me);
             let suits =
                 |member: &Member| self.exchanges_blocks_with(&member.pki_id(), identities, me);

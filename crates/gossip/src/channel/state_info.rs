@@ -5,10 +5,9 @@
 //! peers of the channel's organisations. A peer without StateInfo is not in the channel as far as
 //! blocks are concerned.
 //!
-//! A snapshot is large where there are many peers, and mostly known. So the time between two requests doubles, up
-//! to [`LONGEST_PAUSE`] times `requestStateInfoInterval`, while no snapshot tells of a peer that was not known to be
-//! in the channel and nobody comes or goes; and at that pace one peer is asked instead of `pullPeerNum`. Fabric
-//! asks as many at the same pace always.
+//! A snapshot is large where there are many peers, and mostly known. So requests slow down ([`Pace`]) while no
+//! snapshot tells of a peer that was not known to be in the channel and nobody comes or goes; and at the slowest
+//! pace one peer is asked instead of `pullPeerNum`.
 //!
 //! StateInfo names no channel: it carries a MAC of channel name and author, so that only who knows the
 //! name can tell. Messages are forgotten with their author's membership.
@@ -19,7 +18,8 @@ use std::time::{Duration, Instant};
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{Chaincode, StateInfoPullRequest, StateInfoSnapshot};
 
-use super::{Channel, ChannelContext, Standing, due};
+use super::pace::Pace;
+use super::{Channel, ChannelContext, Standing, aligned, due};
 use crate::config::Rules;
 use crate::context::Context;
 use crate::counters::DropReason;
@@ -32,9 +32,6 @@ use crate::types::{OrgId, PkiId};
 
 /// Between two snapshots for one asker.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(250);
-
-/// Intervals between two requests while there is nothing to learn, at most.
-const LONGEST_PAUSE: u32 = 8;
 
 /// The StateInfo messages of a channel, our own included.
 #[derive(Debug)]
@@ -50,8 +47,7 @@ pub(super) struct StateInfos {
     answered: BTreeMap<PkiId, Instant>,
     publish_at: Instant,
     request_at: Instant,
-    /// Intervals until the next request.
-    request_pause: u32,
+    request_pace: Pace,
     /// Whether a snapshot told of somebody since the last request.
     learned: bool,
     /// Living members at the last request.
@@ -83,10 +79,10 @@ impl StateInfos {
             answered: BTreeMap::new(),
             publish_at: ctx.now + config.publish_state_info_interval,
             request_at: ctx.now + config.request_state_info_interval,
-            request_pause: 1,
+            request_pace: Pace::new(),
             learned: false,
             alive: 0,
-            sweep_at: ctx.now + config.pull_interval.saturating_mul(5),
+            sweep_at: aligned(config.pull_interval.saturating_mul(5), ctx),
         }
     }
 
@@ -190,14 +186,11 @@ impl StateInfos {
         outcome
     }
 
-    /// How long to wait for the next request.
-    fn pace_requests(&mut self, alive: usize, rules: Rules) {
+    /// In how many intervals the next request is due.
+    fn pace_requests(&mut self, alive: usize, rules: Rules) -> u32 {
         let calm = !self.learned && alive == self.alive && alive > 0;
-        self.request_pause = match calm && rules == Rules::Selvedge {
-            true => (self.request_pause * 2).min(LONGEST_PAUSE),
-            false => 1,
-        };
         (self.learned, self.alive) = (false, alive);
+        self.request_pace.next(calm, rules)
     }
 
     /// Looks whether somebody came or went since the last request; if so, the next one is due `by` then.
@@ -208,7 +201,10 @@ impl StateInfos {
     }
 
     pub(super) fn next_deadline(&self) -> Instant {
-        self.publish_at.min(self.request_at).min(self.sweep_at)
+        let publish = self.own.changed.then_some(self.publish_at);
+        publish
+            .into_iter()
+            .fold(self.request_at.min(self.sweep_at), Instant::min)
     }
 }
 
@@ -412,8 +408,8 @@ impl<B: Payload> Channel<B> {
         );
         let request = now >= infos.request_at;
         if request {
-            infos.pace_requests(c.view.alive_count(), config.rules);
-            infos.request_at = now + config.request_state_info_interval * infos.request_pause;
+            let intervals = infos.pace_requests(c.view.alive_count(), config.rules);
+            infos.request_at = now + config.request_state_info_interval * intervals;
         }
         let sweep = due(
             &mut infos.sweep_at,
@@ -437,9 +433,9 @@ impl<B: Payload> Channel<B> {
             let org = identities.org(&member.pki_id());
             org.is_some_and(|org| self.orgs.contains(org))
         };
-        let count = match self.state_infos.request_pause {
-            LONGEST_PAUSE => 1,
-            _ => c.ctx.config.pull_peer_num,
+        let count = match self.state_infos.request_pace.is_slowest() {
+            true => 1,
+            false => c.ctx.config.pull_peer_num,
         };
         let chosen: Vec<PkiId> = c
             .view

@@ -76,6 +76,16 @@ impl<I: Ord + Clone> Initiator<I> {
         due
     }
 
+    /// The next `rounds` are left out.
+    pub fn skip(&mut self, rounds: u32) {
+        self.next_round += self.timing.interval * rounds;
+    }
+
+    /// The next round is due one interval from now at the latest.
+    pub fn hasten(&mut self, now: Instant) {
+        self.next_round = self.next_round.min(now + self.timing.interval);
+    }
+
     /// Begins an exchange. The nonce is to be sent in a hello. `None` if there is one with this peer
     /// already, or too many in all.
     pub fn hello(&mut self, peer: PkiId, now: Instant, rng: &mut StdRng) -> Option<u64> {

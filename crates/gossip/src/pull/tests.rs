@@ -250,6 +250,13 @@ fn rounds_come_with_the_interval() {
     assert_eq!(it.now - begin, 4 * SECOND);
     assert!(it.initiator.round_due(it.now));
     assert!(!it.initiator.round_due(it.now));
+
+    it.initiator.skip(3);
+    assert_eq!(it.initiator.next_deadline(), it.now + 16 * SECOND);
+    it.initiator.hasten(it.now + SECOND);
+    assert_eq!(it.initiator.next_deadline(), it.now + 5 * SECOND);
+    it.initiator.hasten(it.now + 2 * SECOND);
+    assert_eq!(it.initiator.next_deadline(), it.now + 5 * SECOND);
 }
 
 #[test]

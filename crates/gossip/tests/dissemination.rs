@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use selvedge_gossip::config::{Config, Rules};
 use selvedge_gossip::counters::DropReason;
+use selvedge_gossip::event::FrameKind;
 use support::network::{Network, peers};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -200,5 +201,31 @@ fn peers_of_fabric_get_blocks_as_ever_and_see_nothing_else() {
         for node in [0, 2, 4, 6, 8] {
             assert!(copies(node) < 60 * 4, "{}", copies(node));
         }
+    }
+}
+
+#[test]
+fn a_calm_channel_asks_rarely_and_misses_nothing() {
+    const LATE: usize = 7;
+    for seed in 0..3 {
+        let mut network = network(seed, 10, |config| config.state.enabled = true);
+        order(&mut network, 0, 1..=4);
+        network.run(200 * SECOND);
+        network.sent.clear();
+        network.run(64 * SECOND);
+        let sent = |kind| network.sent.get(&kind).copied().unwrap_or_default();
+        // Two rounds and three peers each, instead of sixteen rounds.
+        assert!(
+            sent(FrameKind::Hello) <= 10 * 3 * 3 + 10 * 3 * 16,
+            "{}",
+            sent(FrameKind::Hello)
+        );
+        assert!(sent(FrameKind::StateInfoPullRequest) <= 10 * 3);
+
+        // Nothing of the first block after that comes through to one of them.
+        network.cut = (0..10).map(|node| (node, LATE)).collect();
+        order(&mut network, 0, 5..=5);
+        network.cut.clear();
+        assert!(network.run_until(10 * SECOND, |network| has_all(network, 6)));
     }
 }

@@ -11,6 +11,7 @@
 //! Who fetches blocks from an ordering node is decided by each channel's [`election`](crate::election), or
 //! outside, by core.yaml's `orgLeader`; its blocks come in by [`Event::BlockFromOrderer`].
 
+mod alive;
 mod push;
 
 use std::sync::Arc;

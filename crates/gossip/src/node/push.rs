@@ -6,29 +6,19 @@
 //! | leadership | members of our organisation in the channel | all |
 //! | StateInfo of an author with an external endpoint | organisations of the channel | `propagatePeerNum` |
 //! | StateInfo otherwise, or of an unknown channel | our organisation | `propagatePeerNum` |
-//! | alive of our organisation without external endpoint | our organisation | `propagatePeerNum` |
-//! | alive of our organisation | everybody | `propagatePeerNum` |
-//! | alive of another organisation | that one and ours, only peers with an external endpoint | `propagatePeerNum` |
+//! | alive | see [`alive`](super::alive) | `propagatePeerNum` |
 //!
-//! Never back to the sender or to the author. Secrets leave for our organisation only.
+//! Never back to the sender or to the author.
 //!
 //! Difference from Go: there the peers of a batch are drawn first and those that must not get a message are
-//! struck off, so fewer are reached; here only those that may get it are drawn. And Go returns 7 to 13 % of
-//! alive messages to their author.
+//! struck off, so fewer are reached; here only those that may get it are drawn.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Gossip;
-use crate::config::Rules;
-use crate::context::Context;
 use crate::counters::DropReason;
-use crate::emitter::{Emission, Route};
+use crate::emitter::Route;
 use crate::event::{Action, FrameKind, Payload};
-use crate::extension;
-use crate::membership::{Member, View};
-use crate::message::Envelope;
-use crate::types::{OrgId, PkiId};
 
 impl<B: Payload> Gossip<B> {
     /// Sends what is due to be pushed.
@@ -64,100 +54,4 @@ impl<B: Payload> Gossip<B> {
             self.push_alive(&alive, now, out);
         }
     }
-
-    /// Sends alive messages, to the same few peers as many of them as these may have.
-    fn push_alive(
-        &mut self,
-        batch: &[(PkiId, Emission)],
-        now: Instant,
-        out: &mut dyn FnMut(Action<B>),
-    ) {
-        let (ctx, parts) = self.split(now);
-        let view = parts.membership.view();
-        let (identities, my_org) = (ctx.identities, ctx.me.org());
-        let count = ctx.config.propagate_peer_num;
-        let mut drawn: BTreeMap<Audience<'_>, Vec<&Member>> = BTreeMap::new();
-        let mut bundles: BTreeMap<PkiId, (&Member, Vec<Envelope>)> = BTreeMap::new();
-        for (author, emission) in batch {
-            let Some(org) = identities.org(author) else {
-                ctx.counters.dropped(DropReason::UnknownIdentity);
-                continue;
-            };
-            let audience = Audience {
-                org,
-                published: has_external_endpoint(author, &ctx, view),
-            };
-            if ctx.config.rules == Rules::Fabric {
-                drawn.clear();
-            }
-            let members = drawn.entry(audience).or_insert_with(|| {
-                // Two more, since sender and author may be among them.
-                view.select(count.saturating_add(2), ctx.rng, |member| {
-                    let org = identities.org(&member.pki_id());
-                    org.is_some_and(|org| audience.includes(member, org, my_org))
-                })
-            });
-            let mut without_secret = None;
-            let others = members.iter().map(|member| (member.pki_id(), *member));
-            let others =
-                others.filter(|(peer, _)| Some(*peer) != emission.received_from && peer != author);
-            for (peer, member) in others.take(count) {
-                let envelope = if identities.org(&peer) == Some(my_org) {
-                    &emission.envelope
-                } else {
-                    without_secret.get_or_insert_with(|| emission.envelope.without_secret())
-                };
-                let (_, bundle) = bundles.entry(peer).or_insert((member, Vec::new()));
-                bundle.push(envelope.clone());
-            }
-        }
-        for (member, bundle) in bundles.into_values() {
-            send_alive(member, bundle, out);
-        }
-    }
-}
-
-/// To a peer that understands it, several alive messages go in one frame.
-fn send_alive<B>(member: &Member, bundle: Vec<Envelope>, out: &mut dyn FnMut(Action<B>)) {
-    let mut send = |frame: &Envelope, kind| {
-        out(Action::Send {
-            to: member.peer(),
-            frame: frame.frame().clone(),
-            kind,
-        });
-    };
-    if bundle.len() > 1 && member.speaks_extension() {
-        let alive = bundle.iter().map(|it| it.proto().clone()).collect();
-        send(&extension::passed_on(alive), FrameKind::MembershipResponse);
-    } else {
-        for envelope in &bundle {
-            send(envelope, FrameKind::Alive);
-        }
-    }
-}
-
-/// Who may know of the members of an organisation that publish an external endpoint, or do not.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Audience<'a> {
-    org: &'a OrgId,
-    published: bool,
-}
-
-impl Audience<'_> {
-    fn includes(&self, member: &Member, org: &OrgId, my_org: &OrgId) -> bool {
-        if self.org == my_org {
-            self.published || org == my_org
-        } else {
-            (org == my_org || org == self.org) && !member.external_endpoint().is_empty()
-        }
-    }
-}
-
-/// Whether a peer, which may be ourselves, publishes an external endpoint.
-fn has_external_endpoint(peer: &PkiId, ctx: &Context<'_>, view: &View) -> bool {
-    if *peer == ctx.me.pki_id() {
-        return !ctx.me.external_endpoint.is_empty();
-    }
-    view.get(peer)
-        .is_some_and(|member| !member.external_endpoint().is_empty())
 }

@@ -11,8 +11,8 @@
 //!
 //! And there is a second, slow batch for the alive messages that tell nothing but that a member is still
 //! there ([`Emission::can_wait`]). They are most of what a calm network sends: with 80 peers each passes on 16
-//! of them a second. They wait for a tenth of `aliveTimeInterval` and leave together, so that the node can
-//! pack many into one frame.
+//! of them a second. They wait for a tenth of `aliveTimeInterval` (a fiftieth of `aliveExpirationTimeout` at
+//! most) and leave together, so that the node can pack many into one frame.
 
 use std::mem;
 use std::time::Instant;
@@ -20,9 +20,6 @@ use std::time::Instant;
 use crate::config::{Config, Rules};
 use crate::message::Envelope;
 use crate::types::{ChannelId, PkiId};
-
-/// Slow batches in one `aliveTimeInterval`.
-const SLOW_BATCHES: u32 = 10;
 
 /// With so many messages the slow batch does not wait: they make some 100 kB.
 const SLOW_BATCH_SIZE: usize = 256;
@@ -96,15 +93,23 @@ impl Emitter {
     }
 
     /// Queues a message. `false`: the queue is full and it was not taken.
+    ///
+    /// In the slow queue the newest message of an author takes the place of an older one, so that whoever
+    /// signs many has no more of them passed on.
     #[must_use]
     pub fn add(&mut self, emission: Emission, config: &Config) -> bool {
         if config.propagate_iterations == 0 {
             return true;
         }
-        let queue = match emission.route.can_wait() && config.rules == Rules::Selvedge {
+        let waits = emission.route.can_wait() && config.rules == Rules::Selvedge;
+        let queue = match waits {
             true => &mut self.slow,
             false => &mut self.prompt,
         };
+        if waits && let Some(older) = queue.same_route(&emission.route) {
+            older.emission = emission;
+            return true;
+        }
         if queue.waiting.len() >= config.limits.emitter_queue {
             return false;
         }
@@ -147,13 +152,14 @@ impl Emitter {
         if queue.waiting.is_empty() {
             return Vec::new();
         }
-        let window = config.alive_time_interval / SLOW_BATCHES;
+        let window = (config.alive_time_interval / 10).min(config.alive_expiration_timeout / 50);
         queue.window_end.get_or_insert(now + window);
         if !queue.is_due(SLOW_BATCH_SIZE, now) {
             return Vec::new();
         }
-        queue.window_end = None;
-        queue.take()
+        let batch = queue.take();
+        queue.window_end = (!queue.waiting.is_empty()).then_some(now + window);
+        batch
     }
 
     /// When the next batch is due. In the past if it is due already.
@@ -177,6 +183,11 @@ impl Emitter {
 }
 
 impl Queue {
+    fn same_route(&mut self, route: &Route) -> Option<&mut Waiting> {
+        let mut waiting = self.waiting.iter_mut();
+        waiting.find(|waiting| waiting.emission.route == *route)
+    }
+
     /// Whether the window is over, or not open, or so many wait that it does not matter.
     fn is_due(&self, full: usize, now: Instant) -> bool {
         self.waiting.len() >= full || self.window_end.is_none_or(|end| end <= now)
@@ -287,30 +298,64 @@ mod tests {
     #[test]
     fn routine_alive_messages_leave_together_and_hold_up_nothing() {
         let (config, now) = (Config::default(), start());
-        let alive = |is_routine| Emission {
+        let by = |author: usize, is_routine| Emission {
             route: Route::Alive {
-                author: PkiId([1; 32]),
+                author: PkiId([u8::try_from(author).unwrap(); 32]),
                 is_routine,
             },
             ..emission(0)
         };
-        let window = config.alive_time_interval / SLOW_BATCHES;
+        let alive = |is_routine| by(1, is_routine);
+        let window = config.alive_time_interval / 10;
         let mut emitter = Emitter::new();
         assert!(emitter.add(alive(true), &config));
         assert!(emitter.take_due(&config, now).is_empty());
         assert_eq!(emitter.next_deadline(), Some(now + window));
 
-        assert!(emitter.add(alive(true), &config));
+        assert!(emitter.add(by(2, true), &config));
         assert!(emitter.add(alive(false), &config));
         let prompt = emitter.take_due(&config, now + window / 2);
         assert_eq!(prompt, [alive(false)]);
         assert_eq!(emitter.take_due(&config, now + window).len(), 2);
         assert!(emitter.is_empty());
 
-        for _ in 0..SLOW_BATCH_SIZE {
+        for author in 0..SLOW_BATCH_SIZE {
             assert!(emitter.take_due(&config, now).is_empty());
-            assert!(emitter.add(alive(true), &config));
+            assert!(emitter.add(by(author, true), &config));
         }
         assert_eq!(emitter.take_due(&config, now).len(), SLOW_BATCH_SIZE);
+    }
+
+    #[test]
+    fn of_one_author_only_the_newest_alive_message_waits() {
+        let config = Config {
+            propagate_iterations: 2,
+            ..Config::default()
+        };
+        let mut now = start();
+        let alive = |number| Emission {
+            route: Route::Alive {
+                author: PkiId([1; 32]),
+                is_routine: true,
+            },
+            ..emission(number)
+        };
+        let newer = Emission {
+            received_from: Some(PkiId([2; 32])),
+            ..alive(0)
+        };
+        let mut emitter = Emitter::new();
+        for _ in 0..100 {
+            assert!(emitter.add(alive(0), &config));
+        }
+        assert!(emitter.add(newer.clone(), &config));
+        assert!(emitter.take_due(&config, now).is_empty());
+        for _ in 0..2 {
+            let deadline = emitter.next_deadline().unwrap();
+            assert!(deadline > now);
+            now = deadline;
+            assert_eq!(emitter.take_due(&config, now), [newer.clone()]);
+        }
+        assert!(emitter.is_empty());
     }
 }

@@ -201,9 +201,10 @@ impl Worker {
 }
 
 /// Processor time that may be spent where events come in: a twentieth of what passes, and after a pause
-/// [`Self::MOST`] at once.
+/// [`Self::MOST`] at once. Whoever has spent more owes it.
 struct Allowance {
     left: Duration,
+    owed: Duration,
     counted: Instant,
 }
 
@@ -213,18 +214,22 @@ impl Allowance {
     fn new(now: Instant) -> Self {
         Self {
             left: Self::MOST,
+            owed: Duration::ZERO,
             counted: now,
         }
     }
 
     fn is_left(&mut self, now: Instant) -> bool {
         let earned = now.saturating_duration_since(self.counted) / 20;
-        self.left = (self.left + earned).min(Self::MOST);
         self.counted = now;
+        let paid = earned.min(self.owed);
+        self.owed -= paid;
+        self.left = (self.left + (earned - paid)).min(Self::MOST);
         !self.left.is_zero()
     }
 
     fn spend(&mut self, time: Duration) {
+        self.owed += time.saturating_sub(self.left);
         self.left = self.left.saturating_sub(time);
     }
 }
@@ -233,22 +238,35 @@ impl Allowance {
 mod tests {
     use super::*;
 
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
     #[test]
-    fn an_allowance_runs_out_and_comes_back_with_time() {
-        let start = Instant::now();
-        let mut allowance = Allowance::new(start);
-        assert!(allowance.is_left(start));
-        allowance.spend(Duration::from_millis(4));
-        assert!(allowance.is_left(start));
-        allowance.spend(Duration::from_millis(4));
-        assert!(!allowance.is_left(start));
-        let later = start + Duration::from_millis(20);
+    fn a_flood_gets_a_twentieth_of_the_time() {
+        let mut now = Instant::now();
+        let mut allowance = Allowance::new(now);
+        let mut spent = 0;
+        for _ in 0..2_000 {
+            if allowance.is_left(now) {
+                allowance.spend(MILLISECOND);
+                spent += 1;
+            }
+            now += MILLISECOND;
+        }
+        assert!((100..=106).contains(&spent), "{spent} of 2000 ms");
+    }
+
+    #[test]
+    fn what_one_message_took_too_much_is_owed() {
+        let now = Instant::now();
+        let mut allowance = Allowance::new(now);
+        assert!(allowance.is_left(now));
+        allowance.spend(100 * MILLISECOND);
+        assert!(!allowance.is_left(now + 1_900 * MILLISECOND));
+        assert!(allowance.is_left(now + 1_901 * MILLISECOND));
+        // However long the pause, no more than this at once.
+        let later = now + Duration::from_secs(60);
         assert!(allowance.is_left(later));
-        allowance.spend(Duration::from_millis(1));
-        assert!(!allowance.is_left(later));
-        let much_later = later + Duration::from_secs(60);
-        assert!(allowance.is_left(much_later));
         allowance.spend(Allowance::MOST);
-        assert!(!allowance.is_left(much_later));
+        assert!(!allowance.is_left(later));
     }
 }

@@ -67,12 +67,7 @@ impl Errands {
             let outcome = match (&permit, &purpose) {
                 (Err(_), _) => DialOutcome::Failed,
                 (Ok(_), DialPurpose::Identify) => identify(&transport, crypto, &endpoint).await,
-                (Ok(_), DialPurpose::Ping(peer)) => {
-                    match transport.probe(endpoint.as_str(), Some(peer.0)).await {
-                        Ok(_) => DialOutcome::Answered,
-                        Err(_) => DialOutcome::Failed,
-                    }
-                }
+                (Ok(_), DialPurpose::Ping(_)) => ping(&transport, &endpoint).await,
             };
             drop(permit);
             // The core has gone if this fails.
@@ -220,6 +215,15 @@ async fn identify(
             tracing::debug!(target: "gossip.comm", "{reason}");
             DialOutcome::Failed
         }
+    }
+}
+
+/// Whoever answers there is good news: a peer whose certificate was renewed comes back with another PKI-ID, which
+/// the transport finds out when the peer is sent to.
+async fn ping(transport: &GossipTransport, endpoint: &Endpoint) -> DialOutcome {
+    match transport.probe(endpoint.as_str(), None).await {
+        Ok(_) => DialOutcome::Answered,
+        Err(_) => DialOutcome::Failed,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Place<'a> {
     pub roots: PathBuf,
     pub bootstrap: String,
     pub leads: bool,
+    /// More of `peer.gossip`: lines of YAML, indented by four.
+    pub gossip: String,
     /// `peer.tls.clientAuthRequired`.
     pub mutual_tls: bool,
     /// `ledger.statedVerdicts`.
@@ -56,6 +58,7 @@ impl<'a> Place<'a> {
             roots: tls.authority,
             bootstrap: String::new(),
             leads: false,
+            gossip: String::new(),
             mutual_tls: false,
             stated: "[]".to_owned(),
         }
@@ -94,7 +97,7 @@ peer:
     bootstrap: {bootstrap}
     orgLeader: {leads}
     useLeaderElection: false
-operations:
+{gossip}operations:
   listenAddress: {operations}
 metrics:
   provider: prometheus
@@ -105,6 +108,7 @@ ledger:
             listen = self.listen,
             bootstrap = self.bootstrap,
             leads = self.leads,
+            gossip = self.gossip,
             mutual_tls = self.mutual_tls,
             operations = self.operations,
         )

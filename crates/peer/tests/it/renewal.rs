@@ -1,7 +1,11 @@
 //! Certificates that are renewed while a peer runs.
 
+use std::net::TcpListener;
 use std::path::Path;
 
+use selvedge_gossip::types::PkiId;
+use selvedge_msp::SigningIdentity;
+use selvedge_protos::identity::pki_id;
 use selvedge_protos::protos::SignedProposal;
 use selvedge_transport::services::protos::endorser_client::EndorserClient;
 use selvedge_transport::{ClientTls, ConnectOptions, certificates_from_pem, channel};
@@ -48,4 +52,53 @@ async fn a_renewed_tls_certificate_is_presented_without_a_restart() {
     .await;
     assert!(!trusted_by(&old).await);
     soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_was_dead_is_found_again_under_another_identity() {
+    let network = Network::new();
+    let endpoint = {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let hurried = "
+    aliveTimeInterval: 200ms
+    aliveExpirationTimeout: 1s
+    reconnectInterval: 300ms
+";
+    // It seeks nobody itself, so it has to be found.
+    let place = |data: &str| Place {
+        data: network.folder.path().join(data),
+        listen: endpoint.clone(),
+        gossip: format!("{hurried}    endpoint: {endpoint}\n"),
+        ..Place::new(&network, 1)
+    };
+    let seeker = Place {
+        msp: network.org(1).user_msp("User1"),
+        bootstrap: endpoint.clone(),
+        gossip: hurried.to_owned(),
+        ..Place::new(&network, 1)
+    };
+    let seeker = seeker.joined().await;
+    let old = place("old").start().await.unwrap();
+    let id = |identity: SigningIdentity| PkiId(pki_id(identity.serialized()).unwrap());
+    let [before, after] = [network.peer(1), network.admin(1)].map(id);
+    let alive = async || {
+        let status = seeker.gossip_status().await.unwrap();
+        let peers = status.peers.iter().map(|peer| peer.pki_id);
+        peers.collect::<Vec<_>>()
+    };
+    until("it is found", async || alive().await == [before]).await;
+    soon(old.stop()).await;
+    until("it is taken for dead", async || alive().await.is_empty()).await;
+    let renewed = Place {
+        msp: network.org(1).user_msp("Admin"),
+        ..place("new")
+    };
+    let renewed = renewed.start().await.unwrap();
+    until("it is found again", async || alive().await == [after]).await;
+    let status = seeker.gossip_status().await.unwrap();
+    assert!(status.dead.is_empty(), "nobody is known by two identities");
+    soon(renewed.stop()).await;
+    soon(seeker.stop()).await;
 }

@@ -90,7 +90,7 @@ fn another_leader_uses_the_same_tree() {
         }
         // A neighbour that was given up, and one that was tried, for each.
         let copies = duplicates(&network) - before;
-        assert!(copies < 24, "{copies}");
+        assert!(copies <= 24, "{copies}");
     }
 }
 

@@ -18,7 +18,10 @@
 //!   for another channel.
 //! - Bootstrap and anchor peers are tried again sooner; see `connect`.
 //! - Each attempt carries a fresh alive message; Go repeats the first one.
-//! - A peer of which nothing was heard for half of `aliveExpirationTimeout` is asked itself.
+//! - A peer of which nothing was heard for half of `aliveExpirationTimeout` is asked itself. And nobody is taken
+//!   for dead at the first look after this peer itself has slept, on a paused host for instance.
+//! - Without an external endpoint only members of the own organisation are asked for their membership; others
+//!   end the stream of such an asker.
 //! - When membership is full, the member that is dead for longest makes room; while all are alive new ones
 //!   are refused and counted. Go has no bound.
 
@@ -44,7 +47,7 @@ use connect::Connects;
 pub use view::{Member, View};
 
 /// Silent peers that are asked for a sign of life at one check.
-const MAX_ASKED: usize = 32;
+const MAX_ASKED: usize = 16;
 
 /// The membership state machine.
 #[derive(Debug)]
@@ -248,12 +251,17 @@ impl Membership {
     /// Does what is due.
     pub fn wake<B>(&mut self, ctx: &mut Context<'_>, out: &mut dyn FnMut(Action<B>)) {
         let config = ctx.config;
+        let late = ctx.now.saturating_duration_since(self.timers.check_alive);
         if due(
             &mut self.timers.check_alive,
             config.alive_expiration_check_interval,
             ctx.now,
         ) {
-            self.bury_silent(ctx, out);
+            // After a sleep of this peer the others' signs of life lie where they have not been read yet.
+            let slept = late > config.alive_expiration_check_interval;
+            if !slept || config.rules == Rules::Fabric {
+                self.bury_silent(ctx, out);
+            }
             self.ask_silent(ctx, out);
         }
         if due(
@@ -423,14 +431,12 @@ impl Membership {
             return;
         }
         let long = ctx.config.alive_expiration_timeout / 2;
-        let silent = self.view.alive().filter(|member| {
-            ctx.now.saturating_duration_since(member.last_seen()) > long
-                && !member.preferred_endpoint().is_empty()
-        });
-        let mut silent: Vec<_> = silent.map(|it| (it.last_seen(), it.peer())).collect();
-        silent.sort_by_key(|(last_seen, _)| *last_seen);
-        silent.truncate(MAX_ASKED);
-        let peers = silent.into_iter().map(|(_, peer)| peer).collect();
+        let silent = |member: &Member| {
+            let silence = ctx.now.saturating_duration_since(member.last_seen());
+            silence > long && !member.preferred_endpoint().is_empty()
+        };
+        let silent = self.view.select(MAX_ASKED, ctx.rng, silent);
+        let peers = silent.into_iter().map(Member::peer).collect();
         self.request_from(peers, ctx, out);
     }
 
@@ -503,10 +509,14 @@ impl Membership {
 
     fn request_from<B>(
         &mut self,
-        peers: Vec<Peer>,
+        mut peers: Vec<Peer>,
         ctx: &mut Context<'_>,
         out: &mut dyn FnMut(Action<B>),
     ) {
+        if ctx.me.external_endpoint.is_empty() {
+            // Another organisation's peers must not answer such a one.
+            peers.retain(|peer| ctx.in_my_org(&peer.pki_id));
+        }
         if peers.is_empty() {
             return;
         }

@@ -9,10 +9,15 @@ use selvedge_protos::gossip::{GossipMessage, PullMsgType};
 
 use super::bounds::{self, MAX_FRAME_SIZE};
 use super::{Envelope, MessageError};
+use crate::crypto::MAX_IDENTITY_SIZE;
 use crate::types::ChannelId;
 
 /// The longest name of a channel: Fabric's `maxLength` for channel ids.
 const MAX_CHANNEL_NAME: usize = 249;
+
+/// Most bytes of a signed message that is kept and passed on, whatever fields it has: an identity and as much
+/// again. Fabric has no such bound.
+const MAX_KEPT: usize = 2 * MAX_IDENTITY_SIZE;
 
 /// A message that parsed, within bounds, with the right tag. To be given to [`verify`](super::verify).
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +66,26 @@ pub fn decode(frame: Bytes) -> Result<Received, MessageError> {
 /// Decodes the payload of an envelope, within bounds.
 pub(super) fn open(envelope: &Envelope) -> Result<GossipMessage, MessageError> {
     bounds::check(envelope.payload())?;
-    Ok(GossipMessage::decode(envelope.payload().clone())?)
+    let message = GossipMessage::decode(envelope.payload().clone())?;
+    let found = envelope.frame().len();
+    if found > MAX_KEPT && message.content.as_ref().is_some_and(is_kept) {
+        return Err(MessageError::FrameTooLarge {
+            found,
+            limit: MAX_KEPT,
+        });
+    }
+    Ok(message)
+}
+
+/// Whether a message is kept in memory and passed on as it came.
+fn is_kept(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::AliveMsg(_)
+            | Content::StateInfo(_)
+            | Content::LeadershipMsg(_)
+            | Content::PeerIdentity(_)
+    )
 }
 
 /// The channel named in a message.

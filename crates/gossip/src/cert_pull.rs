@@ -284,7 +284,12 @@ fn send<B>(
         endpoint,
     };
     let frame = Envelope::unsigned(&message).frame().clone();
-    out(Action::Send { to, frame, kind });
+    out(Action::Send {
+        to,
+        frame,
+        kind,
+        channel: None,
+    });
 }
 
 #[cfg(test)]

@@ -238,6 +238,9 @@ pub enum Action<B> {
         frame: Bytes,
         /// What it is: for the queue's policy and the counters.
         kind: FrameKind,
+        /// The channel that it names, so that channels get their turns on the way to a peer. Whatever is
+        /// [bulk](FrameClass::Bulk) has one.
+        channel: Option<ChannelId>,
     },
     /// Dial an endpoint and report by [`Event::Dialed`], always, also after a timeout.
     Dial {

@@ -140,7 +140,9 @@ impl Replay {
             .handle(event, self.now, &mut |action| actions.push(action));
         for action in actions {
             match action {
-                Action::Send { to, frame, kind } => {
+                Action::Send {
+                    to, frame, kind, ..
+                } => {
                     if kind == FrameKind::Block {
                         self.pushed.push(frame.clone());
                     }

@@ -346,7 +346,9 @@ impl World {
 
     fn act(&mut self, index: usize, action: Action<SimBlock>) {
         match action {
-            Action::Send { to, frame, kind } => self.send(index, &to.pki_id, frame, kind),
+            Action::Send {
+                to, frame, kind, ..
+            } => self.send(index, &to.pki_id, frame, kind),
             Action::Dial { endpoint, purpose } => self.dial(index, endpoint, purpose),
             Action::VerifyBlock { channel, block } => {
                 let event = verdict(channel, block);

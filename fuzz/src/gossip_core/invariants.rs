@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use selvedge_gossip::crypto::Crypto as _;
-use selvedge_gossip::event::{Action, Arrival, Event, FrameKind, Payload as _};
+use selvedge_gossip::event::{Action, Arrival, Event, FrameClass, FrameKind, Payload as _};
 use selvedge_gossip::message::{Alive, Message, PullStep, Verified, decode, verify};
 use selvedge_gossip::types::{ChannelId, OrgId, PkiId};
 use selvedge_protos::Message as _;
@@ -49,7 +49,16 @@ impl World {
     fn act(&mut self, action: Action<TestBlock>) {
         self.seen.insert(name_of(&action));
         match action {
-            Action::Send { to, frame, kind } => self.sent(to.pki_id, frame, kind),
+            Action::Send {
+                to,
+                frame,
+                kind,
+                channel,
+            } => {
+                let is_bulk = kind.class() == FrameClass::Bulk;
+                assert!(!is_bulk || channel.is_some(), "{kind:?} of no channel");
+                self.sent(to.pki_id, frame, kind);
+            }
             Action::Deliver { channel, block, .. } => self.deliver(channel, &block),
             Action::Dial { endpoint, purpose } => {
                 self.waiting.push_back(Answer::Dialed(endpoint, purpose))

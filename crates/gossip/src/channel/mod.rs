@@ -119,8 +119,15 @@ impl<B> ChannelContext<'_, '_, B> {
             to,
             frame: Envelope::unsigned(message).frame().clone(),
             kind,
+            channel: channel_of(message),
         });
     }
+}
+
+/// The channel that one of our own messages names, if it names one.
+fn channel_of(message: &GossipMessage) -> Option<ChannelId> {
+    let name = std::str::from_utf8(&message.channel).ok()?;
+    (!name.is_empty()).then(|| ChannelId::from(name))
 }
 
 /// Whether this peer takes part in the channel.

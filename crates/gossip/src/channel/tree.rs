@@ -488,7 +488,12 @@ impl<B: Payload> Channel<B> {
         for peer in chosen {
             let to = c.peer(peer);
             let frame = frame.clone();
-            (c.out)(Action::Send { to, frame, kind });
+            (c.out)(Action::Send {
+                to,
+                frame,
+                kind,
+                channel: Some(self.id.clone()),
+            });
         }
     }
 
@@ -504,6 +509,7 @@ impl<B: Payload> Channel<B> {
                 to,
                 frame: envelope.frame().clone(),
                 kind: FrameKind::Block,
+                channel: Some(self.id.clone()),
             });
         }
     }

@@ -101,6 +101,7 @@ impl Membership {
             to,
             frame: response.frame().clone(),
             kind: FrameKind::MembershipResponse,
+            channel: None,
         });
     }
 }
@@ -126,6 +127,7 @@ pub(super) fn request_to<B>(
         to,
         frame: request.frame().clone(),
         kind: FrameKind::MembershipRequest,
+        channel: None,
     }
 }
 

@@ -27,6 +27,10 @@ use crate::membership::{Member, View};
 use crate::message::Envelope;
 use crate::types::{OrgId, PkiId};
 
+/// Larger ones are sent message by message, bytes. An alive message has a few hundred, 64 thousand with its
+/// author's identity at worst.
+const MAX_BUNDLE: usize = 1 << 20;
+
 impl<B: Payload> Gossip<B> {
     /// Sends alive messages, each beside its author.
     pub(super) fn push_alive(
@@ -87,9 +91,11 @@ fn send_alive<B>(member: &Member, bundle: Vec<Envelope>, out: &mut dyn FnMut(Act
             to: member.peer(),
             frame: frame.frame().clone(),
             kind,
+            channel: None,
         });
     };
-    if bundle.len() > 1 && member.speaks_extension() {
+    let size = |envelopes: &[Envelope]| envelopes.iter().map(|it| it.frame().len()).sum::<usize>();
+    if bundle.len() > 1 && size(&bundle) <= MAX_BUNDLE && member.speaks_extension() {
         let alive = bundle.iter().map(|it| it.proto().clone()).collect();
         send(&extension::passed_on(alive), FrameKind::MembershipResponse);
     } else {

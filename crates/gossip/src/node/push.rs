@@ -25,14 +25,14 @@ impl<B: Payload> Gossip<B> {
     pub(super) fn push(&mut self, now: Instant, out: &mut dyn FnMut(Action<B>)) {
         let mut alive = Vec::new();
         for emission in self.emitter.take_due(&self.config, now) {
-            let kind = match &emission.route {
+            let (kind, channel) = match &emission.route {
                 Route::Alive { author, .. } => {
                     alive.push((*author, emission));
                     continue;
                 }
-                Route::Block(..) => FrameKind::Block,
-                Route::Leadership(_) => FrameKind::Leadership,
-                Route::StateInfo { .. } => FrameKind::StateInfo,
+                Route::Block(channel, _) => (FrameKind::Block, Some(channel)),
+                Route::Leadership(channel) => (FrameKind::Leadership, Some(channel)),
+                Route::StateInfo { channel, .. } => (FrameKind::StateInfo, channel.as_ref()),
             };
             let from = emission.received_from;
             let targets = self.with_channels(now, out, |channels, c| {
@@ -47,6 +47,7 @@ impl<B: Payload> Gossip<B> {
                     to,
                     frame: emission.envelope.frame().clone(),
                     kind,
+                    channel: channel.cloned(),
                 });
             }
         }

@@ -85,6 +85,7 @@ impl Pushes {
                 to,
                 frame: envelope.frame().clone(),
                 kind: FrameKind::PrivateData,
+                channel: Some(send.channel.clone()),
             });
         }
         push.report(c);

@@ -173,7 +173,9 @@ impl Stage {
             .handle(event, self.now, &mut |action| actions.push(action));
         for action in actions {
             match action {
-                Action::Send { to, frame, kind } => {
+                Action::Send {
+                    to, frame, kind, ..
+                } => {
                     let envelope = Envelope::from_frame(frame).unwrap();
                     assert!(
                         envelope.signature().is_empty()

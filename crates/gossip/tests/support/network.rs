@@ -12,8 +12,8 @@ use rand::{Rng, SeedableRng};
 use selvedge_gossip::config::Config;
 use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{
-    Action, Arrival, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event, FrameKind, Notice,
-    Payload,
+    Action, Arrival, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event, FrameClass,
+    FrameKind, Notice, Payload,
 };
 use selvedge_gossip::message::{Envelope, MessageError, decode, verify};
 use selvedge_gossip::node::{Gossip, Setup};
@@ -382,7 +382,16 @@ impl Network {
 
     fn act(&mut self, node: usize, action: Action<TestBlock>) {
         match action {
-            Action::Send { to, frame, kind } => {
+            Action::Send {
+                to,
+                frame,
+                kind,
+                channel,
+            } => {
+                assert!(
+                    kind.class() == FrameClass::Control || channel.is_some(),
+                    "{kind:?}"
+                );
                 *self.sent.entry(kind).or_default() += 1;
                 let now = (self.now - self.start).as_nanos().to_le_bytes();
                 self.trace = selvedge_protos::sha256_of_parts([

@@ -179,7 +179,9 @@ impl Driver {
             ..
         } = &self.parts;
         match action {
-            Action::Send { to, frame, kind } => {
+            Action::Send {
+                to, frame, kind, ..
+            } => {
                 self.parts
                     .metrics
                     .gossip()

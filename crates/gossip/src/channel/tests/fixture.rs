@@ -321,7 +321,9 @@ impl World {
                 break;
             };
             match action {
-                Action::Send { to, frame, kind } => {
+                Action::Send {
+                    to, frame, kind, ..
+                } => {
                     let envelope = Envelope::from_frame(frame).unwrap();
                     let message = GossipMessage::decode(envelope.payload().clone()).unwrap();
                     self.sent.push(Sent {

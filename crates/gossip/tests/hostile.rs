@@ -110,45 +110,71 @@ proptest! {
     }
 }
 
-/// A message may hold 50,000 others. Whoever fills it with forged ones costs no more than a few signatures.
-#[test]
-fn many_forged_messages_in_one_are_not_all_looked_at() {
-    let alive = |peer: &Identity, key: &Identity| {
-        let content = Content::AliveMsg(AliveMessage {
-            membership: Some(Member {
-                pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
-                ..Member::default()
-            }),
-            timestamp: Some(PeerTime::default()),
-            identity: peer.serialized().clone(),
-        });
-        let message = gossip_message(Tag::Empty, None, 0, content);
-        let envelope = Envelope::signed(&message, signer(key).as_ref()).unwrap();
-        envelope.proto().clone()
-    };
-    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
-    let mut messages = vec![alive(&peer, &peer); 100];
-    messages.extend(vec![alive(&peer, &liar); 1_000]);
-    messages.extend(vec![alive(&peer, &peer); 100]);
-    let response = Content::MemRes(MembershipResponse {
-        alive: messages.clone(),
-        dead: messages,
+/// An alive message of `peer` that `key` has signed.
+fn alive_of(peer: &Identity, key: &Identity, sequence: u64) -> selvedge_protos::gossip::Envelope {
+    let content = Content::AliveMsg(AliveMessage {
+        membership: Some(Member {
+            pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
+            ..Member::default()
+        }),
+        timestamp: Some(PeerTime {
+            inc_num: 0,
+            seq_num: sequence,
+        }),
+        identity: peer.serialized().clone(),
     });
-    let message = gossip_message(Tag::Empty, None, 1, response);
+    let message = gossip_message(Tag::Empty, None, 0, content);
+    let envelope = Envelope::signed(&message, signer(key).as_ref()).unwrap();
+    envelope.proto().clone()
+}
+
+/// Verifies a membership response. Returns how many are alive and dead in it, and why others are not.
+fn verified_response(
+    alive: Vec<selvedge_protos::gossip::Envelope>,
+    dead: Vec<selvedge_protos::gossip::Envelope>,
+    crypto: &Counting,
+) -> (usize, usize, Vec<MessageError>) {
+    let content = Content::MemRes(MembershipResponse { alive, dead });
+    let message = gossip_message(Tag::Empty, None, 1, content);
     let received = decode(Envelope::unsigned(&message).frame().clone()).unwrap();
-    let crypto = Counting::default();
-    let verified = verify(received, &crypto, &crypto).unwrap();
-    assert_eq!(crypto.0.load(Ordering::Relaxed), 100 + 64);
+    let verified = verify(received, crypto, crypto).unwrap();
     let Message::MembershipResponse { alive, dead, .. } = verified.message else {
         panic!("another message");
     };
-    assert_eq!((alive.len(), dead.len()), (100, 0));
+    (alive.len(), dead.len(), verified.refused)
+}
+
+/// A message may hold 50,000 others. Whoever fills it with forged ones costs no more than a few signatures.
+#[test]
+fn many_forged_messages_in_one_are_not_all_looked_at() {
+    let liar = identity("Org1", "liar");
+    let peer = |number: usize| identity("Org1", &format!("peer{number}"));
+    let honest = |number| alive_of(&peer(number), &peer(number), 1);
+    let messages: Vec<_> = (0..100)
+        .map(honest)
+        .chain((100..1_100).map(|number| alive_of(&peer(number), &liar, 1)))
+        .chain((1_100..1_200).map(honest))
+        .collect();
+    let crypto = Counting::default();
+    let (alive, dead, refused) = verified_response(messages.clone(), messages, &crypto);
+    assert_eq!(crypto.0.load(Ordering::Relaxed), 100 + 64);
+    assert_eq!((alive, dead), (100, 0));
     let given_up = |unread| MessageError::GivenUp { unread };
-    assert_eq!(verified.refused.len(), 64 + 2);
-    assert_eq!(
-        verified.refused[64..],
-        [given_up(936 + 100), given_up(1_200)]
-    );
+    assert_eq!(refused.len(), 64 + 2);
+    assert_eq!(refused[64..], [given_up(936 + 100), given_up(1_200)]);
+}
+
+/// Nor does it help to fill it with messages of one's own, and others are not hidden by them.
+#[test]
+fn many_messages_of_one_author_in_one_are_not_all_looked_at() {
+    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
+    let mut messages: Vec<_> = (0..1_000).map(|it| alive_of(&liar, &liar, it)).collect();
+    messages.push(alive_of(&peer, &peer, 1));
+    let crypto = Counting::default();
+    let (alive, dead, refused) = verified_response(messages, Vec::new(), &crypto);
+    assert_eq!((alive, dead), (4 + 1, 0));
+    assert_eq!(crypto.0.load(Ordering::Relaxed), 4 + 1);
+    assert_eq!(refused, [MessageError::Repeated { unread: 996 }]);
 }
 
 /// Two organisations of two peers each, in one channel, that know each other.

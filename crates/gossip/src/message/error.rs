@@ -113,6 +113,12 @@ pub enum MessageError {
         /// The rest.
         unread: usize,
     },
+    /// More messages of one author in one list than anybody needs; these were not looked at.
+    #[error("{unread} nested messages were not looked at, since their authors have others there")]
+    Repeated {
+        /// How many.
+        unread: usize,
+    },
     /// Identity or signature was refused.
     #[error("{kind} of {author}: {refusal}")]
     Refused {

@@ -10,8 +10,10 @@
 //! Difference from Go: when one of many nested envelopes is not authentic, or its author is unknown, Go
 //! gives up the rest of a StateInfo snapshot or identity update. Here it alone is left out (and reported in
 //! [`Verification::refused`]), so that one bad entry hides no others; after 64 bad signatures or identities the
-//! rest is given up too, so that no message costs seconds. Envelopes that do not even parse
-//! condemn the whole message; in Go what precedes them counts.
+//! rest is given up too, and of one author not more than [`MAX_OF_AUTHOR`] messages are verified, so that no list
+//! costs seconds. Envelopes that do not even parse condemn the whole message; in Go what precedes them counts.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use selvedge_protos::Message as _;
@@ -28,6 +30,9 @@ use super::{
 };
 use crate::crypto::{ChannelRef, Crypto, Identity, IdentitySource, MAX_IDENTITY_SIZE};
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};
+
+/// Messages by one author in one list that are looked at. An honest list has one.
+const MAX_OF_AUTHOR: u32 = 4;
 
 /// The longest endpoint that is believed: a host name has at most 253 characters.
 const MAX_ENDPOINT: usize = 300;
@@ -60,6 +65,7 @@ pub fn verify(
         known,
         refused: Vec::new(),
         bad: 0,
+        seen: HashMap::new(),
     };
     let message = verifier.message(received)?;
     Ok(Verification {
@@ -103,6 +109,8 @@ struct Verifier<'a> {
     refused: Vec<MessageError>,
     /// Of these the costly ones.
     bad: usize,
+    /// Messages by author, so far.
+    seen: HashMap<PkiId, u32>,
 }
 
 impl Verifier<'_> {
@@ -197,6 +205,7 @@ impl Verifier<'_> {
         verify: impl Fn(&mut Self, &gossip::Envelope) -> Result<T, MessageError>,
     ) -> Result<Vec<T>, MessageError> {
         let mut good = Vec::with_capacity(envelopes.len());
+        let mut repeated = 0;
         for (position, envelope) in envelopes.iter().enumerate() {
             if self.bad >= MAX_BAD {
                 let unread = envelopes.len() - position;
@@ -214,10 +223,25 @@ impl Verifier<'_> {
                     | MessageError::ForeignIdentity { .. }
                     | MessageError::Unsigned { .. }),
                 ) => self.refused.push(error),
+                Err(MessageError::Repeated { unread }) => repeated += unread,
                 Err(error) => return Err(error),
             }
         }
+        if repeated > 0 {
+            self.refused
+                .push(MessageError::Repeated { unread: repeated });
+        }
         Ok(good)
+    }
+
+    /// Counts a message of `author`. One too many is refused before it costs anything.
+    fn count(&mut self, author: PkiId) -> Result<(), MessageError> {
+        let seen = self.seen.entry(author).or_default();
+        *seen += 1;
+        match *seen <= MAX_OF_AUTHOR {
+            true => Ok(()),
+            false => Err(MessageError::Repeated { unread: 1 }),
+        }
     }
 
     fn nested_alive(&mut self, nested: &gossip::Envelope) -> Result<Verified<Alive>, MessageError> {
@@ -251,6 +275,7 @@ impl Verifier<'_> {
             field: "membership",
         })?;
         let pki_id = pki_id(&member.pki_id, KIND)?;
+        self.count(pki_id)?;
         let content = Alive {
             pki_id,
             endpoint: endpoint(&member.endpoint, KIND)?,
@@ -281,6 +306,7 @@ impl Verifier<'_> {
         const KIND: &str = "StateInfo";
         let properties = info.properties.unwrap_or_default();
         let pki_id = pki_id(&info.pki_id, KIND)?;
+        self.count(pki_id)?;
         let content = StateInfo {
             pki_id,
             channel_mac: mac(&info.channel_mac, KIND)?,

@@ -1,6 +1,7 @@
 //! What the core asks for and takes time: dials, verification, reads of the ledger. Each runs on its
-//! own and reports by an event; how many run at a time is bounded, and what is beyond the bound fails
-//! at once, which the core treats like any failure.
+//! own and reports by an event. How many run at a time is bounded; the others wait for their turn, in the order
+//! in which they came. For what waits the core has bounds of its own: blocks and their bytes that are being
+//! verified, requests for blocks of each peer, members that are taken for dead.
 
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use selvedge_gossip::event::{
 };
 use selvedge_gossip::types::{ChannelId, Endpoint, Peer};
 use selvedge_transport::gossip::{FrameClass, GossipTransport, PeerAddress};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::PeerBlock;
+use super::dials::Dials;
 use crate::channel::Channel;
 use crate::logging::LogLimit;
 
@@ -25,8 +27,6 @@ const VERIFICATIONS: usize = 64;
 const READS: usize = 16;
 /// Bytes of blocks in one answer to a peer, unless the first block alone is larger.
 const READ_BYTES: usize = 32 << 20;
-/// Dials at a time.
-const DIALS: usize = 64;
 
 /// Runs errands. Must be used within a tokio runtime.
 pub struct Errands {
@@ -36,7 +36,7 @@ pub struct Errands {
     tasks: TaskTracker,
     verifications: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    dials: Arc<Semaphore>,
+    dials: Dials,
 }
 
 impl Errands {
@@ -54,42 +54,45 @@ impl Errands {
             tasks,
             verifications: Arc::new(Semaphore::new(VERIFICATIONS)),
             reads: Arc::new(Semaphore::new(READS)),
-            dials: Arc::new(Semaphore::new(DIALS)),
+            dials: Dials::default(),
         }
     }
 
-    /// Finds out who listens at an endpoint, or whether anybody does.
+    /// Finds out who listens at an endpoint, or whether anybody does. The same dial twice at a time is one.
     pub fn dial(&self, endpoint: Endpoint, purpose: DialPurpose) {
+        if !self.dials.add(endpoint, purpose) {
+            return;
+        }
         let (transport, crypto) = (self.transport.clone(), self.crypto.clone());
         let (events, dials) = (self.events.clone(), self.dials.clone());
         self.tasks.spawn(async move {
-            let permit = dials.try_acquire_owned();
-            let outcome = match (&permit, &purpose) {
-                (Err(_), _) => DialOutcome::Failed,
-                (Ok(_), DialPurpose::Identify) => identify(&transport, crypto, &endpoint).await,
-                (Ok(_), DialPurpose::Ping(_)) => ping(&transport, &endpoint).await,
-            };
-            drop(permit);
-            // The core has gone if this fails.
-            let _ = events
-                .send(Event::Dialed {
+            while let Some(dial) = dials.next() {
+                let (endpoint, purpose) = &dial;
+                let outcome = match purpose {
+                    DialPurpose::Identify => identify(&transport, &*crypto, endpoint).await,
+                    DialPurpose::Ping(_) => ping(&transport, endpoint).await,
+                };
+                dials.done(&dial);
+                let (endpoint, purpose) = dial;
+                let dialed = Event::Dialed {
                     endpoint,
                     purpose,
                     outcome,
-                })
-                .await;
+                };
+                if events.send(dialed).await.is_err() {
+                    // The core has gone.
+                    return;
+                }
+            }
         });
     }
 
     /// Verifies a block by the rules in force in its channel.
     pub fn verify(&self, id: ChannelId, channel: &Channel, block: ArrivedBlock) {
-        let Ok(permit) = self.verifications.clone().try_acquire_owned() else {
-            return self.refuse(id, block);
-        };
-        let (verifier, events) = (channel.verifier(), self.events.clone());
-        self.tasks.spawn_blocking(move || {
+        let verifier = channel.verifier();
+        in_turn(&self.verifications, &self.tasks, &self.events, move || {
             let verified = verifier.verify_expecting(block.bytes.clone(), block.number);
-            let event = match verified {
+            match verified {
                 Ok(verified) => Event::BlockVerified {
                     channel: id,
                     block: verified.into(),
@@ -102,9 +105,7 @@ impl Errands {
                         arrived: block,
                     }
                 }
-            };
-            let _ = events.blocking_send(event);
-            drop(permit);
+            }
         });
     }
 
@@ -124,21 +125,15 @@ impl Errands {
         start: u64,
         end: u64,
     ) {
-        let answer = move |blocks| Event::BlocksRead {
-            channel: id,
-            to,
-            nonce,
-            start,
-            blocks,
-        };
-        let Ok(permit) = self.reads.clone().try_acquire_owned() else {
-            return self.tell(answer(Vec::new()));
-        };
-        let (ledger, events) = (channel.ledger().clone(), self.events.clone());
-        self.tasks.spawn_blocking(move || {
-            let blocks = read_blocks(&ledger, start, end);
-            let _ = events.blocking_send(answer(blocks));
-            drop(permit);
+        let ledger = channel.ledger().clone();
+        in_turn(&self.reads, &self.tasks, &self.events, move || {
+            Event::BlocksRead {
+                channel: id,
+                to,
+                nonce,
+                start,
+                blocks: read_blocks(&ledger, start, end),
+            }
         });
     }
 
@@ -191,6 +186,38 @@ impl Errands {
     }
 }
 
+/// Does work that blocks when it has one of the `places`, and reports what comes of it. What still waits when
+/// nobody listens to `events` any more is not done.
+fn in_turn<E: Send + 'static>(
+    places: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+    events: &mpsc::Sender<E>,
+    work: impl FnOnce() -> E + Send + 'static,
+) {
+    let (places, events) = (places.clone(), events.clone());
+    let report = events.clone();
+    let run = move |place: OwnedSemaphorePermit| {
+        let _ = report.blocking_send(work());
+        drop(place);
+    };
+    if let Ok(place) = places.clone().try_acquire_owned() {
+        tasks.spawn_blocking(move || run(place));
+        return;
+    }
+    tasks.spawn(async move {
+        tokio::select! {
+            biased;
+            () = events.closed() => {}
+            place = places.acquire_owned() => {
+                if let Ok(place) = place {
+                    // Awaited, since those who wait for `tasks` wait for this too.
+                    let _ = tokio::task::spawn_blocking(move || run(place)).await;
+                }
+            }
+        }
+    });
+}
+
 fn log_refused_block(block: &ArrivedBlock, reason: &BlockError) {
     static REFUSED: LogLimit = LogLimit::every_seconds(5);
     if let Some(suppressed) = REFUSED.pass() {
@@ -203,11 +230,11 @@ fn log_refused_block(block: &ArrivedBlock, reason: &BlockError) {
 
 async fn identify(
     transport: &GossipTransport,
-    crypto: Arc<dyn Crypto>,
+    crypto: &dyn Crypto,
     endpoint: &Endpoint,
 ) -> DialOutcome {
     match transport.probe(endpoint.as_str(), None).await {
-        Ok(info) => match Identity::check(&info.identity, &*crypto) {
+        Ok(info) => match Identity::check(&info.identity, crypto) {
             Ok(identity) => DialOutcome::Identified(identity),
             Err(_) => DialOutcome::Failed,
         },
@@ -263,5 +290,62 @@ pub fn class(class: GossipClass) -> FrameClass {
     match class {
         GossipClass::Control => FrameClass::Control,
         GossipClass::Bulk => FrameClass::Bulk,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc as blocking;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_beyond_the_bound_is_done_in_turn() {
+        let (places, tasks) = (Arc::new(Semaphore::new(2)), TaskTracker::new());
+        let (events, mut done) = mpsc::channel(1);
+        let running = Arc::new(AtomicUsize::new(0));
+        for number in 0..20 {
+            let running = running.clone();
+            in_turn(&places, &tasks, &events, move || {
+                let others = running.fetch_add(1, Ordering::SeqCst);
+                running.fetch_sub(1, Ordering::SeqCst);
+                (number, others)
+            });
+        }
+        let mut numbers = Vec::new();
+        for _ in 0..20 {
+            let (number, others) = done.recv().await.unwrap();
+            assert!(others < 2, "{others} others ran at the same time");
+            numbers.push(number);
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_core_has_gone_is_not_done() {
+        let (places, tasks) = (Arc::new(Semaphore::new(1)), TaskTracker::new());
+        let (events, core) = mpsc::channel(1);
+        let (go, hold) = blocking::channel::<()>();
+        let done = Arc::new(AtomicUsize::new(0));
+        let counted = done.clone();
+        in_turn(&places, &tasks, &events, move || {
+            let _ = hold.recv();
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        for _ in 0..10 {
+            let counted = done.clone();
+            in_turn(&places, &tasks, &events, move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        drop(core);
+        drop(go);
+        tasks.close();
+        let ended = tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await;
+        assert!(ended.is_ok(), "nothing is left behind");
+        assert_eq!(done.load(Ordering::SeqCst), 1);
     }
 }

@@ -14,6 +14,7 @@
 
 mod block;
 mod crypto;
+mod dials;
 mod driver;
 mod errands;
 mod identities;

@@ -199,7 +199,7 @@ impl<B: Payload> Channel<B> {
             pulled_at: 0,
             responder: Responder::new(&timing),
             requester: Requester::new(config),
-            server: Server::default(),
+            server: Server::new(config.state.channel_size),
             backoff: Backoff::default(),
             election: None,
             gap: None,

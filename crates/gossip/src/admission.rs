@@ -50,6 +50,11 @@ impl Admission {
         true
     }
 
+    /// How much may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// How much is under way.
     pub fn under_way(&self) -> usize {
         self.total

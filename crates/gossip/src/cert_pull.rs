@@ -15,12 +15,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use selvedge_protos::gossip;
 
+use crate::config::Config;
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::event::{Action, FrameKind};
 use crate::membership::{Member, View};
 use crate::message::{self, Envelope, PeerIdentity, Pull, PullKind, PullStep, Verified};
-use crate::pull::{Initiator, Request, Responder, Timing, encode};
+use crate::occupancy::Tally;
+use crate::pull::{Initiator, NONCES_OF_A_PEER, Request, Responder, Timing, encode};
 use crate::types::{Endpoint, OrgId, Peer, PkiId};
 
 /// An update is cut before it grows beyond this. Go peers accept 100 MiB.
@@ -106,6 +108,17 @@ impl CertPull {
     /// How many identities can be handed on.
     pub fn len(&self) -> usize {
         self.identities.len()
+    }
+
+    /// How much there is; see [`occupancy`](crate::occupancy).
+    pub(crate) fn occupancy(&self, config: &Config, tally: &mut Tally) {
+        let peers = config.limits.identities;
+        tally.note("signed identities", self.len(), peers);
+        let most = self.initiator.max_exchanges();
+        tally.note("identity pulls", self.initiator.open_exchanges(), most);
+        tally.note("pulled identities", self.initiator.awaited(), peers);
+        let most = NONCES_OF_A_PEER.saturating_mul(peers);
+        tally.note("identity pull nonces", self.responder.nonces(), most);
     }
 
     /// Whether there is none, not even our own.

@@ -116,8 +116,6 @@ pub struct StateConfig {
     pub block_buffer_size: usize,
     /// `maxRetries` of one request.
     pub max_retries: u32,
-    /// `channelSize`: requests of other peers that wait for the ledger, in each channel.
-    pub channel_size: usize,
 }
 
 /// Bounds that Fabric does not have. Each is far above what an honest network reaches; what goes beyond
@@ -168,7 +166,6 @@ impl Default for StateConfig {
             batch_size: 10,
             block_buffer_size: 20,
             max_retries: 3,
-            channel_size: 100,
         }
     }
 }

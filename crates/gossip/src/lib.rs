@@ -60,6 +60,7 @@ pub mod membership;
 pub mod message;
 pub mod message_store;
 pub mod node;
+pub mod occupancy;
 pub mod ordered_buffer;
 pub mod private_data;
 pub mod pull;

@@ -13,7 +13,7 @@ use crate::event::ArrivedBlock;
 use crate::types::PkiId;
 
 /// Blocks of different numbers in verification at a time.
-const MAX_NUMBERS: usize = 128;
+pub(super) const MAX_NUMBERS: usize = 128;
 /// Bytes in verification, and waiting for it, at a time.
 const MAX_BYTES: usize = 256 << 20;
 /// Differing copies of one block that wait.
@@ -79,6 +79,11 @@ impl Arriving {
             },
         );
         Arrived::Verify
+    }
+
+    /// How many blocks are being verified.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Whether a copy of this block is being verified.

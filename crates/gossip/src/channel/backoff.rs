@@ -38,6 +38,11 @@ impl Backoff {
         self.failures.remove(peer);
     }
 
+    /// How many peers did not deliver.
+    pub fn len(&self) -> usize {
+        self.failures.len()
+    }
+
     /// Whether the peer should not be chosen now.
     pub fn avoids(&self, peer: &PkiId, now: Instant) -> bool {
         self.failures

@@ -12,7 +12,7 @@ use crate::message::Envelope;
 use crate::types::PkiId;
 
 /// Most bytes that a channel keeps for pulling, whatever the count; at least the newest block stays.
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 /// How often a peer is sent a block that it asks for beside a pull.
 const MAX_SERVED: u8 = 2;
 
@@ -91,6 +91,22 @@ impl<B: Clone> BlockStore<B> {
     /// The numbers that are here, ascending.
     pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
         self.blocks.keys().copied()
+    }
+
+    /// How many blocks are here.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The size of their envelopes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many peers are remembered as holders of one block, at most.
+    pub fn most_holders(&self) -> usize {
+        let holders = self.blocks.values().map(|stored| stored.holders.len());
+        holders.max().unwrap_or(0)
     }
 
     /// The highest block that is here.

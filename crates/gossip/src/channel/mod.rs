@@ -32,7 +32,9 @@
 //! | `pulling` | the four steps of block pull |
 //! | `gap` | what is missing, and whom to ask for it |
 //! | `leading` | the election of who fetches blocks from the ordering service |
-//! | `backoff` | peers that did not deliver |
+//! | `backoff` | peers that did not deliver, which are asked last; nobody is disconnected for it |
+//! | `pace` | how often to ask |
+//! | `occupancy` | how much all that is |
 //!
 //! # Differences from Fabric, on purpose
 //!
@@ -54,6 +56,7 @@ mod block_store;
 mod flow;
 mod gap;
 mod leading;
+mod occupancy;
 mod pace;
 mod pulling;
 mod relay;
@@ -199,7 +202,7 @@ impl<B: Payload> Channel<B> {
             pulled_at: 0,
             responder: Responder::new(&timing),
             requester: Requester::new(config),
-            server: Server::new(config.state.channel_size),
+            server: Server::default(),
             backoff: Backoff::default(),
             election: None,
             gap: None,

@@ -56,6 +56,10 @@ impl Relay {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
     pub(super) fn wake(&mut self, now: Instant) {
         self.seen.sweep(now);
     }

@@ -14,6 +14,7 @@ use crate::emitter::Route;
 use crate::event::{ArrivedBlock, ChannelSetup, Payload};
 use crate::membership::Member;
 use crate::message::Message;
+use crate::occupancy::Tally;
 use crate::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 
 /// See the module's documentation.
@@ -40,6 +41,17 @@ impl<B: Payload> Channels<B> {
     /// All channels, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Channel<B>> {
         self.channels.values()
+    }
+
+    /// How much they hold; see [`occupancy`](crate::occupancy).
+    pub(crate) fn occupancy(&self, config: &Config, tally: &mut Tally) {
+        let limits = &config.limits;
+        tally.note("channels", self.channels.len(), limits.channels);
+        let most = limits.relayed_state_infos;
+        tally.note("relayed StateInfo messages", self.relay.len(), most);
+        for channel in self.channels.values() {
+            channel.occupancy(config, tally);
+        }
     }
 
     /// The anchor peers of all channels that this peer takes part in.

@@ -94,6 +94,21 @@ impl StateInfos {
             .filter(|info| !info.left_channel)
     }
 
+    /// How many messages there are, our own included.
+    pub(super) fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Of how many peers a height is known.
+    pub(super) fn claimed(&self) -> usize {
+        self.claims.len().max(self.by_claim.len())
+    }
+
+    /// How many peers have had a snapshot since the last sweep.
+    pub(super) fn answered(&self) -> usize {
+        self.answered.len()
+    }
+
     /// Whether a peer is known to have left the channel.
     pub(super) fn has_left(&self, peer: &PkiId) -> bool {
         self.store.get(peer).is_some_and(|info| info.left_channel)

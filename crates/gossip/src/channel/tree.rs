@@ -89,7 +89,7 @@ use crate::types::PkiId;
 pub(super) const NONCE: u64 = 0;
 
 /// Neighbours in the tree. A peer that asks beyond that gets its block and no more.
-const MAX_NEIGHBOURS: usize = 6;
+pub(super) const MAX_NEIGHBOURS: usize = 6;
 /// From a reason to join to doing so: others may become known, or a block may come.
 const JOIN_DELAY: Duration = Duration::from_millis(100);
 /// Peers that are asked for a place by one that has no neighbour.
@@ -100,7 +100,7 @@ const LONGEST_JOIN_PAUSE: Duration = Duration::from_secs(512);
 /// An announcement that comes so long before the block is worth a try of its sender as a neighbour.
 const LEAD: Duration = Duration::from_millis(2);
 /// Announced blocks that have not come, at a time.
-const MAX_ANNOUNCED: usize = 64;
+pub(super) const MAX_ANNOUNCED: usize = 64;
 /// Peers that are remembered as announcers of one block.
 const MAX_ANNOUNCERS: usize = 8;
 /// Numbers of one announcement or question that are looked at.
@@ -190,6 +190,11 @@ impl Tree {
     /// Who is sent whole blocks.
     pub(super) fn neighbours(&self) -> impl Iterator<Item = &PkiId> {
         self.neighbours.iter()
+    }
+
+    /// How many announced blocks have not come.
+    pub(super) fn expected(&self) -> usize {
+        self.announced.len()
     }
 
     /// There may be a reason to join: a peer has become known, or a neighbour was lost.

@@ -157,6 +157,16 @@ impl Election {
         self.leader
     }
 
+    /// How many peers with lower PKI-IDs have proposed themselves.
+    pub fn candidates(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// Of how many peers a leadership message is remembered.
+    pub fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
     /// Whether this peer leads.
     pub fn leads(&self) -> bool {
         matches!(self.phase, Phase::Leading { .. })

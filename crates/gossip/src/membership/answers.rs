@@ -29,6 +29,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    pub(super) fn len(&self) -> usize {
+        self.answered.len()
+    }
+
     fn admits(&mut self, asker: PkiId, now: Instant) -> bool {
         self.answered
             .retain(|_, (since, _)| now.saturating_duration_since(*since) < WINDOW);

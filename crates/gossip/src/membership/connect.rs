@@ -69,6 +69,10 @@ impl Connects {
         });
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// Gives up all but these.
     pub(super) fn retain(&mut self, endpoints: &BTreeSet<Endpoint>) {
         self.attempts

@@ -32,7 +32,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::config::Rules;
+use crate::config::{Config, Limits, Rules};
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
@@ -40,6 +40,7 @@ use crate::event::{Action, DialOutcome, DialPurpose, Notice};
 use crate::extension;
 use crate::message::{Alive, Verified, own_alive};
 use crate::message_store::{MessageStore, Outcome};
+use crate::occupancy::Tally;
 use crate::types::{Endpoint, OrgId, Peer, PeerTime, PkiId};
 
 use answers::{Pace, request_to};
@@ -107,6 +108,22 @@ impl Membership {
     /// Who is there.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// How much there is; see [`occupancy`](crate::occupancy).
+    pub(crate) fn occupancy(&self, config: &Config, tally: &mut Tally) {
+        let Limits {
+            members,
+            identities,
+            ..
+        } = config.limits;
+        tally.note("members", self.view.len(), members);
+        let authors = members.saturating_mul(2);
+        tally.note("authors of alive messages", self.heard.len(), authors);
+        tally.note("alive messages passed on", self.passed_on.len(), authors);
+        tally.note("membership askers", self.pace.len(), identities);
+        let kept = self.kept.len();
+        tally.note("endpoints that are tried", self.connects.len(), kept);
     }
 
     /// Sets the endpoints of anchor peers of all channels. Their peers are never forgotten; those that are no

@@ -33,6 +33,7 @@ use crate::extension;
 use crate::identity::{IdentityStore, Learned};
 use crate::membership::{Membership, View};
 use crate::message::Message;
+use crate::occupancy::{Occupancy, Tally};
 use crate::private_data::PrivateData;
 use crate::types::{Clock, PkiId};
 
@@ -301,6 +302,19 @@ impl<B: Payload> Gossip<B> {
     /// The channels that were joined.
     pub fn channels(&self) -> &Channels<B> {
         &self.channels
+    }
+
+    /// How much is held of all that other peers can make grow. Costs a look at each channel.
+    pub fn occupancy(&self) -> Vec<Occupancy> {
+        let (config, mut tally) = (self.config.as_ref(), Tally::default());
+        let limits = &config.limits;
+        tally.note("identities", self.identities.len(), limits.identities);
+        let waiting = limits.emitter_queue.saturating_mul(2);
+        tally.note("messages to be pushed", self.emitter.len(), waiting);
+        self.membership.occupancy(config, &mut tally);
+        self.cert_pull.occupancy(config, &mut tally);
+        self.channels.occupancy(config, &mut tally);
+        tally.0
     }
 
     /// What was counted since the start.

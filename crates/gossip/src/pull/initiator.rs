@@ -203,6 +203,16 @@ impl<I: Ord + Clone> Initiator<I> {
         self.exchanges.len()
     }
 
+    /// How many there may be.
+    pub fn max_exchanges(&self) -> usize {
+        self.max_exchanges
+    }
+
+    /// How many items were asked for and may still come.
+    pub fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
     /// Whether somebody was asked for this item and may still send it.
     pub fn awaits(&self, item: &I) -> bool {
         self.awaited.contains_key(item)

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 pub use initiator::{Initiator, Request};
 pub(crate) use messages::encode;
-pub use responder::Responder;
+pub use responder::{NONCES_OF_A_PEER, Responder};
 
 use crate::config::{Config, Rules};
 

@@ -8,7 +8,7 @@ use crate::counters::DropReason;
 use crate::types::PkiId;
 
 /// Live nonces of one peer. A Go peer has one; one that asks at once when it sees a gap, a few.
-const NONCES_OF_A_PEER: usize = 16;
+pub const NONCES_OF_A_PEER: usize = 16;
 /// Requests for one nonce: the first, and those for items that another peer failed to send.
 const REQUESTS_OF_A_NONCE: u8 = 4;
 
@@ -63,6 +63,11 @@ impl Responder {
         }
         *requests += 1;
         Ok(())
+    }
+
+    /// How many nonces there are; those that have expired since the last message count.
+    pub fn nonces(&self) -> usize {
+        self.expiry.len()
     }
 
     fn expire(&mut self, now: Instant) {

@@ -32,5 +32,5 @@
 mod requester;
 mod server;
 
-pub use requester::{Requester, StateRequest};
+pub use requester::{MAX_REMEMBERED_REQUESTS, Requester, StateRequest};
 pub use server::{Admitted, Server};

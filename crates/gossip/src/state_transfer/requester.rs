@@ -14,6 +14,9 @@ use crate::types::PkiId;
 
 /// Requests under way in all. Four ranges of eleven are a little more than Fabric's buffer holds.
 const MAX_REQUESTS: usize = 4;
+/// Requests that are remembered: late ones are for three quarters of `responseTimeout`, and as many are sent in each
+/// quarter at most.
+pub const MAX_REMEMBERED_REQUESTS: usize = 4 * MAX_REQUESTS;
 /// Requests under way at one peer: one that it works on, one that waits there.
 const MAX_REQUESTS_OF_A_PEER: usize = 2;
 
@@ -83,6 +86,11 @@ impl Requester {
         self.under_way
             .values()
             .filter(|request| request.late.is_some())
+    }
+
+    /// How many requests may still be answered.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
     }
 
     /// Whether no request is under way.

@@ -105,6 +105,13 @@ impl Endpoint {
     }
 }
 
+impl From<&ChannelId> for Arc<str> {
+    /// Shares the name.
+    fn from(channel: &ChannelId) -> Self {
+        channel.0.clone()
+    }
+}
+
 impl ChannelId {
     /// What proves, together with a signature, that the peer `author` knows this channel's name:
     /// SHA-256 of its PKI-ID and the name (Fabric: `channel.GenerateMAC`).

@@ -180,14 +180,18 @@ impl Driver {
         } = &self.parts;
         match action {
             Action::Send {
-                to, frame, kind, ..
+                to,
+                frame,
+                kind,
+                channel,
             } => {
                 self.parts
                     .metrics
                     .gossip()
                     .bytes_sent(kind.name())
                     .inc_by(frame.len() as u64);
-                transport.send(&errands::address(&to), errands::class(kind.class()), frame);
+                let class = errands::class(kind, channel.as_ref());
+                transport.send(&errands::address(&to), class, frame);
             }
             Action::Dial { endpoint, purpose } => errands.dial(endpoint, purpose),
             Action::Disconnect { peer, reason } => {

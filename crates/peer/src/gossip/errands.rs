@@ -9,10 +9,10 @@ use bytes::Bytes;
 use selvedge_channel::BlockError;
 use selvedge_gossip::crypto::{ChannelRef, Crypto, Identity};
 use selvedge_gossip::event::{
-    ArrivedBlock, DialOutcome, DialPurpose, Event, FrameClass as GossipClass,
+    ArrivedBlock, DialOutcome, DialPurpose, Event, FrameClass as GossipClass, FrameKind,
 };
 use selvedge_gossip::types::{ChannelId, Endpoint, Peer};
-use selvedge_transport::gossip::{FrameClass, GossipTransport, PeerAddress};
+use selvedge_transport::gossip::{FrameClass, GossipTransport, Lane, PeerAddress};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -285,11 +285,13 @@ pub fn address(peer: &Peer) -> PeerAddress {
     }
 }
 
-/// A class in the words of the transport.
-pub fn class(class: GossipClass) -> FrameClass {
-    match class {
+/// The class of a frame in the words of the transport; each channel is a lane.
+pub fn class(kind: FrameKind, channel: Option<&ChannelId>) -> FrameClass {
+    match kind.class() {
         GossipClass::Control => FrameClass::Control,
-        GossipClass::Bulk => FrameClass::Bulk,
+        GossipClass::Bulk => {
+            FrameClass::Bulk(Lane::new(channel.map_or_else(Arc::default, Arc::from)))
+        }
     }
 }
 

@@ -29,7 +29,8 @@ counters! {
     bytes_received,
     /// Control frames that found a full queue (with the next: `gossip_comm_overflow_count`).
     control_overflowed,
-    /// Bulk frames that found a full queue, or were pushed out of it by control frames.
+    /// Bulk frames that found a full queue, or were pushed out of it by control frames or by a channel
+    /// that held less.
     bulk_overflowed,
     /// Frames for peers that could not be reached, of both classes.
     unreachable_dropped,

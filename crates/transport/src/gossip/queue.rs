@@ -1,4 +1,9 @@
-//! The frames that wait for one peer.
+//! The frames that wait for one peer: control before bulk, and bulk in a lane for each channel
+//! ([`lanes`](super::lanes)).
+//!
+//! The bounds are those of the whole queue, and no channel can use them against another: if there is no room
+//! for a bulk frame, a lane that holds more than the frame's own would hold with it gives way; if there is none,
+//! the frame is refused. A control frame is only refused if other control frames leave no room.
 //!
 //! A queue belongs to a peer, not to a stream: what waits survives the replacement of a stream.
 //! One stream at a time, the current one, may take frames out.
@@ -10,10 +15,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::FrameClass;
+use super::lanes::{Lanes, Size};
 
 pub(super) struct SendQueue {
-    max_frames: usize,
-    max_bytes: usize,
+    limit: Size,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -21,8 +26,8 @@ pub(super) struct SendQueue {
 #[derive(Default)]
 struct State {
     control: VecDeque<Bytes>,
-    bulk: VecDeque<Bytes>,
-    bytes: usize,
+    control_size: Size,
+    bulk: Lanes,
     current: Option<u64>,
 }
 
@@ -37,37 +42,30 @@ pub(super) struct Pushed {
 impl SendQueue {
     pub(super) fn new(max_frames: usize, max_bytes: usize) -> Self {
         Self {
-            max_frames,
-            max_bytes,
+            limit: Size {
+                frames: max_frames,
+                bytes: max_bytes,
+            },
             state: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    /// Adds a frame if there is room, or if it is control and bulk can make room, oldest first. An
-    /// empty queue takes a frame of any size.
+    /// Adds a frame if there is room, or if bulk can make room. An empty queue takes a frame of any size.
     pub(super) fn push(&self, class: FrameClass, frame: Bytes) -> Pushed {
         let mut state = self.lock();
-        let mut evicted = 0;
-        while !self.has_room(&state, frame.len()) {
-            let bulk = if class == FrameClass::Control {
-                state.bulk.pop_front()
-            } else {
-                None
+        let Some(evicted) = self.make_room(&mut state, &class, &frame) else {
+            return Pushed {
+                accepted: false,
+                evicted: 0,
             };
-            let Some(bulk) = bulk else {
-                return Pushed {
-                    accepted: false,
-                    evicted,
-                };
-            };
-            state.bytes = state.bytes.saturating_sub(bulk.len());
-            evicted += 1;
-        }
-        state.bytes = state.bytes.saturating_add(frame.len());
+        };
         match class {
-            FrameClass::Control => state.control.push_back(frame),
-            FrameClass::Bulk => state.bulk.push_back(frame),
+            FrameClass::Control => {
+                state.control_size = state.control_size.with(&frame);
+                state.control.push_back(frame);
+            }
+            FrameClass::Bulk(lane) => state.bulk.push(lane, frame),
         }
         drop(state);
         self.changed.notify_waiters();
@@ -77,10 +75,25 @@ impl SendQueue {
         }
     }
 
-    fn has_room(&self, state: &State, length: usize) -> bool {
-        let frames = state.len();
-        frames == 0
-            || (frames < self.max_frames && state.bytes.saturating_add(length) <= self.max_bytes)
+    /// How many bulk frames made room; `None` if there is none, and then nothing has changed.
+    fn make_room(&self, state: &mut State, class: &FrameClass, frame: &Bytes) -> Option<usize> {
+        if state.len() == 0 {
+            return Some(0);
+        }
+        let limit = state.control_size.with(frame).rest_of(self.limit);
+        match class {
+            FrameClass::Bulk(lane) => {
+                let own = state.bulk.size_of(lane).with(frame);
+                state.bulk.shrink(limit?, own)
+            }
+            FrameClass::Control => {
+                let limit = match limit {
+                    None if state.control.is_empty() => Size::default(),
+                    limit => limit?,
+                };
+                state.bulk.shrink(limit, Size::default())
+            }
+        }
     }
 
     /// Makes `stream` the one that takes frames out.
@@ -107,23 +120,14 @@ impl SendQueue {
         if state.current != Some(stream) {
             return None;
         }
-        let frame = match state.control.pop_front() {
-            Some(frame) => frame,
-            None => state.bulk.pop_front()?,
-        };
-        state.bytes = state.bytes.saturating_sub(frame.len());
-        Some(frame)
+        state.pop().map(|(_, frame)| frame)
     }
 
-    /// Moves everything to `other`, as far as there is room. Returns how many frames were lost.
+    /// Moves everything to `other`, in the order in which it would have left, as far as there is room. Returns
+    /// how many frames were lost.
     pub(super) fn move_to(&self, other: &Self) -> usize {
-        let State { control, bulk, .. } = std::mem::take(&mut *self.lock());
-        let control = control
-            .into_iter()
-            .map(|frame| (FrameClass::Control, frame));
-        let bulk = bulk.into_iter().map(|frame| (FrameClass::Bulk, frame));
-        control
-            .chain(bulk)
+        let mut moved = std::mem::take(&mut *self.lock());
+        std::iter::from_fn(|| moved.pop())
             .map(|(class, frame)| {
                 let pushed = other.push(class, frame);
                 pushed.evicted + usize::from(!pushed.accepted)
@@ -154,83 +158,18 @@ impl SendQueue {
 
 impl State {
     fn len(&self) -> usize {
-        self.control.len() + self.bulk.len()
+        self.control.len() + self.bulk.size().frames
+    }
+
+    fn pop(&mut self) -> Option<(FrameClass, Bytes)> {
+        if let Some(frame) = self.control.pop_front() {
+            self.control_size = self.control_size.without(&frame);
+            return Some((FrameClass::Control, frame));
+        }
+        let (lane, frame) = self.bulk.pop()?;
+        Some((FrameClass::Bulk(lane), frame))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn frame(length: usize) -> Bytes {
-        Bytes::from(vec![0; length])
-    }
-
-    #[test]
-    fn control_pushes_out_the_oldest_bulk_and_bulk_nothing() {
-        let queue = SendQueue::new(2, 1000);
-        queue.push(FrameClass::Bulk, frame(1));
-        queue.push(FrameClass::Bulk, frame(2));
-        let full = Pushed {
-            accepted: false,
-            evicted: 0,
-        };
-        assert_eq!(queue.push(FrameClass::Bulk, frame(3)), full);
-        let made_room = Pushed {
-            accepted: true,
-            evicted: 1,
-        };
-        assert_eq!(queue.push(FrameClass::Control, frame(4)), made_room);
-        assert_eq!(queue.push(FrameClass::Control, frame(5)), made_room);
-        assert_eq!(queue.push(FrameClass::Control, frame(6)), full);
-        queue.set_current(Some(1));
-        assert_eq!(queue.try_pop(1).unwrap().len(), 4);
-        assert_eq!(queue.try_pop(1).unwrap().len(), 5);
-        assert_eq!(queue.try_pop(1), None);
-    }
-
-    #[test]
-    fn bytes_are_bounded_but_one_frame_always_fits() {
-        let queue = SendQueue::new(10, 100);
-        assert!(queue.push(FrameClass::Bulk, frame(500)).accepted);
-        assert!(!queue.push(FrameClass::Bulk, frame(1)).accepted);
-        let pushed = queue.push(FrameClass::Control, frame(1));
-        assert_eq!(
-            pushed,
-            Pushed {
-                accepted: true,
-                evicted: 1
-            }
-        );
-        assert!(queue.push(FrameClass::Bulk, frame(99)).accepted);
-        assert!(!queue.push(FrameClass::Bulk, frame(1)).accepted);
-        assert_eq!(queue.clear(), 2);
-        assert!(queue.is_empty());
-    }
-
-    #[tokio::test]
-    async fn only_the_current_stream_takes_frames_and_a_change_wakes_the_next() {
-        let queue = Arc::new(SendQueue::new(10, 100));
-        queue.set_current(Some(1));
-        queue.push(FrameClass::Bulk, frame(1));
-        assert_eq!(queue.try_pop(2), None);
-        let waiting = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.pop(2).await.len() }
-        });
-        tokio::task::yield_now().await;
-        queue.set_current(Some(2));
-        assert_eq!(waiting.await.unwrap(), 1);
-    }
-
-    #[test]
-    fn what_waits_can_move_to_another_queue() {
-        let (from, to) = (SendQueue::new(10, 100), SendQueue::new(1, 100));
-        from.push(FrameClass::Control, frame(1));
-        from.push(FrameClass::Bulk, frame(2));
-        assert_eq!(from.move_to(&to), 1);
-        assert!(from.is_empty() && !to.is_empty());
-    }
-}
+mod tests;

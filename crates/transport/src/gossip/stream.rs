@@ -13,8 +13,9 @@ use super::window::Window;
 use super::{DisconnectReason, GossipEvent, GossipMetrics, PkiId};
 use crate::connect::Connection;
 
-/// Frames that a stream takes ahead of HTTP/2's flow control. They are lost if it breaks.
-pub(super) const WRITE_AHEAD: usize = 4;
+/// Frames that a stream takes ahead of HTTP/2's flow control. They are lost if it breaks, and nothing
+/// overtakes them any more.
+pub(super) const WRITE_AHEAD: usize = 2;
 
 /// Frames to the other side; an error ends an inbound stream with that status.
 pub(super) type Outgoing = mpsc::Sender<Result<Bytes, Status>>;

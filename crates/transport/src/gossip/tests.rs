@@ -32,6 +32,10 @@ impl Drop for Node {
     }
 }
 
+fn bulk(channel: &str) -> FrameClass {
+    FrameClass::Bulk(Lane::new(channel))
+}
+
 fn options() -> GossipOptions {
     GossipOptions {
         handshake_timeout: Duration::from_millis(300),
@@ -389,9 +393,7 @@ async fn frames_beyond_the_limit_end_the_stream_and_are_not_sent() {
         pki_id: [7; 32],
         endpoint: "localhost:1".to_owned(),
     };
-    let outcome = node
-        .transport
-        .send(&to, FrameClass::Bulk, vec![1; 200_001].into());
+    let outcome = node.transport.send(&to, bulk("a"), vec![1; 200_001].into());
     assert_eq!(outcome, SendOutcome::DroppedRefused);
     assert_eq!(node.transport.metrics().refused(), 1);
 }
@@ -408,10 +410,7 @@ async fn a_slow_reader_costs_a_bounded_queue_and_loses_bulk_first() {
     // Nobody takes events from `b`, so it stops reading once its buffers are full.
     let mut dropped = 0;
     for _ in 0..200 {
-        if a.transport
-            .send(&b.address, FrameClass::Bulk, block.clone())
-            != SendOutcome::Queued
-        {
+        if a.transport.send(&b.address, bulk("a"), block.clone()) != SendOutcome::Queued {
             dropped += 1;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -438,6 +437,49 @@ async fn a_slow_reader_costs_a_bounded_queue_and_loses_bulk_first() {
         .rposition(|frame| frame.starts_with(b"control"))
         .unwrap();
     assert!(control + 1 < frames.len(), "control went first");
+}
+
+#[tokio::test]
+async fn a_channel_that_floods_a_slow_reader_delays_and_drops_no_other() {
+    let limited = GossipOptions {
+        send_buffer: 50,
+        ..options()
+    };
+    let a = Node::with(TestAuthenticator::new("Org1/a"), None, limited).await;
+    let mut b = Node::new("Org2/b", None).await;
+    let response = Bytes::from(vec![7; 1024 * 1024]);
+    let flood = || a.transport.send(&b.address, bulk("busy"), response.clone());
+    // Nobody takes events from `b`. The flood is over when nothing has left for as long as it takes to refuse
+    // a hundred frames.
+    let metrics = a.transport.metrics();
+    let (mut refused, mut sent) = (0, 0);
+    while refused < 100 {
+        if flood() == SendOutcome::DroppedFull && metrics.frames_sent() == sent {
+            refused += 1;
+        } else {
+            (refused, sent) = (0, metrics.frames_sent());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let dropped = metrics.bulk_overflowed();
+    let calm = Bytes::from(vec![8; 20_000]);
+    for _ in 0..5 {
+        let outcome = a.transport.send(&b.address, bulk("calm"), calm.clone());
+        assert_eq!(outcome, SendOutcome::Queued);
+    }
+    assert_eq!(metrics.bulk_overflowed(), dropped + 5, "the flood gave way");
+
+    let ahead = usize::try_from(metrics.frames_sent()).unwrap();
+    b.connected().await;
+    for _ in 0..ahead {
+        assert_eq!(b.frame().await.1, response);
+    }
+    for _ in 0..5 {
+        assert_eq!(b.frame().await.1, calm);
+    }
+    for _ in 0..45 {
+        assert_eq!(b.frame().await.1, response, "what was queued comes");
+    }
 }
 
 #[tokio::test]

@@ -175,6 +175,10 @@ impl Shared {
             GossipMetrics::add(&self.metrics.refused, 1);
             return SendOutcome::DroppedRefused;
         }
+        let overflowed = match class {
+            FrameClass::Control => &self.metrics.control_overflowed,
+            FrameClass::Bulk(_) => &self.metrics.bulk_overflowed,
+        };
         let offered = self.lock_peers().offer(peer, class, frame, Instant::now());
         match offered {
             Offered::Queued { evicted, dial } => {
@@ -185,11 +189,7 @@ impl Shared {
                 SendOutcome::Queued
             }
             Offered::Full => {
-                let counter = match class {
-                    FrameClass::Control => &self.metrics.control_overflowed,
-                    FrameClass::Bulk => &self.metrics.bulk_overflowed,
-                };
-                GossipMetrics::add(counter, 1);
+                GossipMetrics::add(overflowed, 1);
                 SendOutcome::DroppedFull
             }
             Offered::TooEarly => {

@@ -30,7 +30,8 @@ pub struct Config {
     /// `maxBlockCountToStore`: blocks kept for pull (Fabric keeps one more than this).
     pub max_block_count_to_store: u64,
 
-    /// `pullInterval`: between rounds of block pull, identity pull and membership requests.
+    /// `pullInterval`: between rounds of block pull, identity pull and membership requests. Block pull slows
+    /// down in calm.
     pub pull_interval: Duration,
     /// `pullPeerNum`: peers asked in a round.
     pub pull_peer_num: usize,
@@ -45,7 +46,7 @@ pub struct Config {
     pub publish_cert_period: Duration,
     /// `publishStateInfoInterval`: the tick on which a changed height is published.
     pub publish_state_info_interval: Duration,
-    /// `requestStateInfoInterval`: between StateInfo pull requests.
+    /// `requestStateInfoInterval`: between StateInfo pull requests, which slow down in calm.
     pub request_state_info_interval: Duration,
     /// `membershipTrackerInterval`: how often a channel's membership is compared and logged.
     pub membership_tracker_interval: Duration,
@@ -114,8 +115,10 @@ pub struct StateConfig {
     pub batch_size: u64,
     /// `blockBufferSize`: blocks that may wait for an earlier one; at most twice this many.
     pub block_buffer_size: usize,
-    /// `maxRetries` of one request.
+    /// `maxRetries` of one request. Accepted for Fabric's sake: here no range is given up while anybody has it.
     pub max_retries: u32,
+    /// `channelSize`: requests of other peers that wait for the ledger, in each channel.
+    pub channel_size: usize,
 }
 
 /// Bounds that Fabric does not have. Each is far above what an honest network reaches; what goes beyond
@@ -166,6 +169,7 @@ impl Default for StateConfig {
             batch_size: 10,
             block_buffer_size: 20,
             max_retries: 3,
+            channel_size: 100,
         }
     }
 }

@@ -354,7 +354,7 @@ mod tests {
             let deadline = emitter.next_deadline().unwrap();
             assert!(deadline > now);
             now = deadline;
-            assert_eq!(emitter.take_due(&config, now), [newer.clone()]);
+            assert_eq!(emitter.take_due(&config, now), std::slice::from_ref(&newer));
         }
         assert!(emitter.is_empty());
     }

@@ -72,7 +72,7 @@ fn blocks_arrive_soon_and_once() {
         // Twelve peers that have joined twice: so many copies of the first block. Later one for each try of another
         // neighbour, ever more rarely.
         let copies = duplicates(&network);
-        assert!(copies < 48, "{copies}");
+        assert!(copies < 60, "{copies}");
     }
 }
 
@@ -88,9 +88,9 @@ fn another_leader_uses_the_same_tree() {
             let spread = spread(&network, &everybody(&network), number);
             assert!(spread < SECOND / 10, "block {number} of {seed}: {spread:?}");
         }
-        // A neighbour that was given up, and one that was tried, for each.
+        // A neighbour that was given up, and one or two that were tried, for each.
         let copies = duplicates(&network) - before;
-        assert!(copies <= 24, "{copies}");
+        assert!(copies < 36, "{copies}");
     }
 }
 

@@ -45,7 +45,9 @@
 //! - **Blocks below our next one** are dropped without verification, whether or not they would still fit
 //!   into the block store. Fabric verifies, stores and forwards them after a restart.
 //! - **A peer that has left the channel** (by its StateInfo) is not sent blocks. Fabric goes on.
-//! - **Snapshots** are requested less often while they tell nothing new; see `state_info`.
+//! - **In calm** a channel asks less often, for snapshots of StateInfo (`state_info`) and for blocks
+//!   (`pulling`), down to an eighth of the configured pace.
+//! - **Whoever is new** in the channel is told of us by a few at once; see `state_info`.
 //! - **Snapshots** are answered at most four times a second for each asker.
 //! - When the channel's configuration no longer contains **our own organisation**, the channel falls
 //!   silent. Fabric keeps the last configuration that did and goes on asking, in vain.
@@ -202,7 +204,7 @@ impl<B: Payload> Channel<B> {
             pulled_at: 0,
             responder: Responder::new(&timing),
             requester: Requester::new(config),
-            server: Server::default(),
+            server: Server::new(config.state.channel_size),
             backoff: Backoff::default(),
             election: None,
             gap: None,
@@ -268,7 +270,23 @@ impl<B: Payload> Channel<B> {
         self.configure(ctx);
     }
 
+    /// Asks at full pace again: something happened by which others may know more than we do.
+    fn hasten(&mut self, ctx: &Context<'_>) {
+        self.pull_pace.quicken();
+        self.initiator.hasten(ctx.now);
+        self.state_infos
+            .hasten(ctx.now + ctx.config.request_state_info_interval);
+    }
+
+    /// A stream to a peer has ended, and with it what was under way.
+    fn disconnected(&mut self, peer: &PkiId, ctx: &Context<'_>) {
+        if self.state_infos.present(peer).is_some() {
+            self.hasten(ctx);
+        }
+    }
+
     fn configure(&mut self, ctx: &Context<'_>) {
+        self.hasten(ctx);
         self.orgs = self.setup.orgs.iter().map(|it| it.org.clone()).collect();
         let contained = self.orgs.contains(ctx.me.org());
         match self.standing {
@@ -304,6 +322,7 @@ impl<B: Payload> Channel<B> {
                 false => Standing::Removed,
             };
             self.state_infos.rejoin();
+            self.hasten(c.ctx);
             self.start_election(c);
             self.publish(c);
         }

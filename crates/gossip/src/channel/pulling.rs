@@ -162,8 +162,12 @@ impl<B: Payload> Channel<B> {
         let requests = self.initiator.on_wakeup(c.now(), c.ctx.rng);
         self.send_requests(requests, c);
         if self.initiator.round_due(c.now()) {
-            let calm = self.gap.is_none() && self.pulled_at == self.buffer.height();
-            self.pulled_at = self.buffer.height();
+            let height = self.buffer.height();
+            let highest = self.state_infos.by_height().next();
+            // Whoever claims more may have failed us lately, so that there is no gap to be closed by it.
+            let behind = self.gap.is_some() || highest.is_some_and(|(claim, _)| claim > height);
+            let calm = !behind && self.pulled_at == height;
+            self.pulled_at = height;
             let intervals = self.pull_pace.next(calm, c.ctx.config.rules);
             self.initiator.skip(intervals - 1);
             let (identities, me) = (c.ctx.identities, c.ctx.me);

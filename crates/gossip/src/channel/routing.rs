@@ -9,6 +9,7 @@ use selvedge_protos::gossip::Chaincode;
 use super::relay::Relay;
 use super::{Channel, ChannelContext, Standing};
 use crate::config::Config;
+use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::Route;
 use crate::event::{ArrivedBlock, ChannelSetup, Payload};
@@ -88,6 +89,13 @@ impl<B: Payload> Channels<B> {
             channel.update(setup, c.ctx);
             channel.recheck_readers(c);
             channel.review_gap(c);
+        }
+    }
+
+    /// A stream to a peer has ended.
+    pub fn disconnected(&mut self, peer: &PkiId, ctx: &Context<'_>) {
+        for channel in self.channels.values_mut() {
+            channel.disconnected(peer, ctx);
         }
     }
 

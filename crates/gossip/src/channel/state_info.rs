@@ -5,9 +5,14 @@
 //! peers of the channel's organisations. A peer without StateInfo is not in the channel as far as
 //! blocks are concerned.
 //!
-//! A snapshot is large where there are many peers, and mostly known. So requests slow down ([`Pace`]) while no
-//! snapshot tells of a peer that was not known to be in the channel and nobody comes or goes; and at the slowest
-//! pace one peer is asked instead of `pullPeerNum`.
+//! A snapshot is large where there are many peers, and mostly known. So requests slow down ([`Pace`]) while
+//! snapshots come, none tells of a peer that was not known to be in the channel, and nobody comes or goes; and at
+//! the slowest pace one peer is asked instead of `pullPeerNum`, by turns one that is known to be in the channel.
+//!
+//! Two more differences from Go. Whoever is new in a channel gets the StateInfo of a few that learn so by its own,
+//! at once: where few of many peers are in a channel, its requests would take long to meet them. And of one author
+//! not more than eight messages are passed on in a `publishStateInfoInterval`, in which an honest one makes one or
+//! two.
 //!
 //! StateInfo names no channel: it carries a MAC of channel name and author, so that only who knows the
 //! name can tell. Messages are forgotten with their author's membership.
@@ -15,12 +20,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{Chaincode, StateInfoPullRequest, StateInfoSnapshot};
 
 use super::pace::Pace;
 use super::{Channel, ChannelContext, Standing, aligned, due};
-use crate::config::Rules;
+use crate::config::{Config, Rules};
 use crate::context::Context;
 use crate::counters::DropReason;
 use crate::emitter::{Emission, Route};
@@ -29,6 +35,12 @@ use crate::membership::Member;
 use crate::message::{self, StateInfo, Verified, gossip_message};
 use crate::message_store::{MessageStore, Outcome};
 use crate::types::{OrgId, PkiId};
+
+/// How many peers of a channel, on average, send their StateInfo to one that is new in it.
+const WELCOMES: usize = 4;
+
+/// Messages of one author that are passed on in a `publishStateInfoInterval`, about.
+const RELAYS: u32 = 8;
 
 /// Between two snapshots for one asker.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(250);
@@ -43,12 +55,16 @@ pub(super) struct StateInfos {
     /// The same by height.
     by_claim: BTreeSet<(u64, PkiId)>,
     own: Own,
+    /// When a message of whom was last passed on.
+    relayed: BTreeMap<PkiId, Instant>,
     /// When a snapshot was last sent to whom.
     answered: BTreeMap<PkiId, Instant>,
     publish_at: Instant,
     request_at: Instant,
     request_pace: Pace,
-    /// Whether a snapshot told of somebody since the last request.
+    /// Whether a snapshot came since the last request.
+    heard: bool,
+    /// Whether it told of somebody new.
     learned: bool,
     /// Living members at the last request.
     alive: usize,
@@ -76,10 +92,12 @@ impl StateInfos {
                 left: false,
                 changed: true,
             },
+            relayed: BTreeMap::new(),
             answered: BTreeMap::new(),
             publish_at: ctx.now + config.publish_state_info_interval,
             request_at: ctx.now + config.request_state_info_interval,
             request_pace: Pace::new(),
+            heard: false,
             learned: false,
             alive: 0,
             sweep_at: aligned(config.pull_interval.saturating_mul(5), ctx),
@@ -171,6 +189,7 @@ impl StateInfos {
     pub(super) fn remove(&mut self, peer: &PkiId) {
         self.store.remove(peer);
         self.set_claim(*peer, None);
+        self.relayed.remove(peer);
         self.answered.remove(peer);
     }
 
@@ -203,15 +222,33 @@ impl StateInfos {
 
     /// In how many intervals the next request is due.
     fn pace_requests(&mut self, alive: usize, rules: Rules) -> u32 {
-        let calm = !self.learned && alive == self.alive && alive > 0;
-        (self.learned, self.alive) = (false, alive);
-        self.request_pace.next(calm, rules)
+        let nothing_new = self.heard && !self.learned && alive == self.alive;
+        (self.heard, self.learned, self.alive) = (false, false, alive);
+        self.request_pace
+            .next(nothing_new && !self.claims.is_empty(), rules)
+    }
+
+    /// Asks again `by` then, and at full pace.
+    pub(super) fn hasten(&mut self, by: Instant) {
+        self.request_pace.quicken();
+        self.request_at = self.request_at.min(by);
+    }
+
+    /// Whether a message that `author` has just published may be passed on.
+    fn may_relay(&mut self, author: PkiId, config: &Config, now: Instant) -> bool {
+        let pause = config.publish_state_info_interval / RELAYS;
+        let last = self.relayed.get(&author);
+        let may = config.rules == Rules::Fabric || last.is_none_or(|last| now >= *last + pause);
+        if may {
+            self.relayed.insert(author, now);
+        }
+        may
     }
 
     /// Looks whether somebody came or went since the last request; if so, the next one is due `by` then.
     pub(super) fn compare_alive(&mut self, alive: usize, by: Instant) {
         if alive != self.alive {
-            self.request_at = self.request_at.min(by);
+            self.hasten(by);
         }
     }
 
@@ -231,9 +268,14 @@ impl<B: Payload> Channel<B> {
         info: Verified<StateInfo>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        let author = info.pki_id;
+        let (author, has_left) = (info.pki_id, info.left_channel);
         let envelope = info.envelope().clone();
-        if self.keep_state_info(info, c.ctx) {
+        let is_new = self.state_infos.store.get(&author).is_none();
+        if !self.keep_state_info(info, c.ctx) {
+            return;
+        }
+        let now = c.now();
+        if has_left || self.state_infos.may_relay(author, c.ctx.config, now) {
             c.ctx.emit(Emission {
                 route: Route::StateInfo {
                     channel: Some(self.id.clone()),
@@ -242,7 +284,36 @@ impl<B: Payload> Channel<B> {
                 envelope,
                 received_from: Some(from),
             });
-            self.review_gap(c);
+        } else {
+            c.ctx.dropped(DropReason::TooOften);
+        }
+        if is_new && !has_left {
+            self.welcome(author, c);
+        }
+        self.review_gap(c);
+    }
+
+    /// Sends our StateInfo to one that is new in the channel, if by lot we are among the few that do.
+    fn welcome(&self, peer: PkiId, c: &mut ChannelContext<'_, '_, B>) {
+        let me = c.ctx.me;
+        let may_know = c.ctx.in_my_org(&peer) || !me.external_endpoint.is_empty();
+        let chosen = c
+            .ctx
+            .rng
+            .random_range(0..self.state_infos.claims.len().max(1))
+            < WELCOMES;
+        let own = self.state_infos.store.get(&me.pki_id());
+        if let Some(own) = own
+            && (may_know && chosen && c.view.is_alive(&peer))
+            && c.ctx.config.rules == Rules::Selvedge
+        {
+            let to = c.peer(peer);
+            (c.out)(Action::Send {
+                to,
+                frame: own.envelope().frame().clone(),
+                kind: FrameKind::StateInfo,
+                channel: Some(self.id.clone()),
+            });
         }
     }
 
@@ -252,6 +323,7 @@ impl<B: Payload> Channel<B> {
         infos: Vec<Verified<StateInfo>>,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
+        self.state_infos.heard = true;
         for info in infos {
             if info.channel_mac != self.id.mac(&info.pki_id) {
                 c.ctx.dropped(DropReason::UnknownChannel);
@@ -444,11 +516,15 @@ impl<B: Payload> Channel<B> {
 
     fn request_state_infos(&self, c: &mut ChannelContext<'_, '_, B>) {
         let identities = c.ctx.identities;
+        let slowest = self.state_infos.request_pace.is_slowest();
+        let known_ones = slowest && c.ctx.rng.random_bool(0.5);
         let in_channel = |member: &Member| {
-            let org = identities.org(&member.pki_id());
+            let peer = member.pki_id();
+            let org = identities.org(&peer);
             org.is_some_and(|org| self.orgs.contains(org))
+                && (!known_ones || self.state_infos.present(&peer).is_some())
         };
-        let count = match self.state_infos.request_pace.is_slowest() {
+        let count = match slowest {
             true => 1,
             false => c.ctx.config.pull_peer_num,
         };

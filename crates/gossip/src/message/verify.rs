@@ -13,7 +13,7 @@
 //! rest is given up too, and of one author not more than [`MAX_OF_AUTHOR`] messages are verified, so that no list
 //! costs seconds. Envelopes that do not even parse condemn the whole message; in Go what precedes them counts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use selvedge_protos::Message as _;
@@ -65,7 +65,7 @@ pub fn verify(
         known,
         refused: Vec::new(),
         bad: 0,
-        seen: HashMap::new(),
+        seen: BTreeMap::new(),
     };
     let message = verifier.message(received)?;
     Ok(Verification {
@@ -110,7 +110,7 @@ struct Verifier<'a> {
     /// Of these the costly ones.
     bad: usize,
     /// Messages by author, so far.
-    seen: HashMap<PkiId, u32>,
+    seen: BTreeMap<PkiId, u32>,
 }
 
 impl Verifier<'_> {

@@ -145,7 +145,9 @@ impl<B: Payload> Gossip<B> {
             Event::Connected { identity, .. } => {
                 self.learn(&identity, now, out);
             }
-            Event::Disconnected(_) => {}
+            Event::Disconnected(peer) => {
+                self.with_channels(now, out, |channels, c| channels.disconnected(&peer, c.ctx));
+            }
             Event::Unreachable(peer) => {
                 self.membership.unreachable(&peer, out);
                 self.with_channels(now, out, |channels, c| channels.unreachable(&peer, c));

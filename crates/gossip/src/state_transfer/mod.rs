@@ -18,6 +18,8 @@
 //!   one; the check remains as a last resort.
 //! - Fabric requests one range after the other, each from a random peer. Here several ranges are under
 //!   way at several peers, within what the ordered buffer takes.
+//! - Fabric gives a range up after `maxRetries` and begins anew at the next check. Here the range is asked of
+//!   other peers, those that failed last, for as long as anybody claims to have it.
 //! - Fabric takes a response from whoever knows the nonce; here it must come from the peer that was
 //!   asked, and holds nothing but blocks that were asked for.
 //! - Fabric queues up to 100 requests (`channelSize`) and drops more. Here the bound is the same, and

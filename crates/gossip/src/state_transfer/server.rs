@@ -9,9 +9,7 @@ use crate::counters::DropReason;
 use crate::message::gossip_message;
 use crate::types::{ChannelId, PkiId};
 
-/// Requests that wait for the ledger (Fabric: `peer.gossip.state.channelSize`).
-const MAX_READS: usize = 100;
-/// The same for one asker. A Selvedge peer has two under way, a Go peer one.
+/// Requests of one asker that wait for the ledger. A Selvedge peer has two under way, a Go peer one.
 const MAX_READS_OF_A_PEER: usize = 4;
 /// A response is cut before it grows beyond this, after its first block; the asker asks for the rest.
 /// Go peers accept messages of 100 MiB.
@@ -37,15 +35,14 @@ pub struct Server {
     reads: Admission,
 }
 
-impl Default for Server {
-    fn default() -> Self {
+impl Server {
+    /// At most `channel_size` requests wait for the ledger (Fabric: `peer.gossip.state.channelSize`).
+    pub fn new(channel_size: usize) -> Self {
         Self {
-            reads: Admission::new(MAX_READS, MAX_READS_OF_A_PEER),
+            reads: Admission::new(channel_size, MAX_READS_OF_A_PEER),
         }
     }
-}
 
-impl Server {
     /// A request came from a peer that may have the blocks. If it is admitted to read,
     /// [`Server::done`] must follow.
     pub fn admit(
@@ -113,7 +110,7 @@ mod tests {
     const ASKER: PkiId = PkiId([1; 32]);
 
     fn admit(start: u64, end: u64) -> Result<Admitted, DropReason> {
-        Server::default().admit(ASKER, start, end, 10, 20)
+        Server::new(100).admit(ASKER, start, end, 10, 20)
     }
 
     #[test]
@@ -129,12 +126,15 @@ mod tests {
 
     #[test]
     fn reads_under_way_are_bounded() {
-        let mut server = Server::default();
+        let mut server = Server::new(MAX_READS_OF_A_PEER + 1);
         for _ in 0..MAX_READS_OF_A_PEER {
             server.admit(ASKER, 0, 1, 10, 20).unwrap();
         }
         let full = Err(DropReason::ChannelFull);
         assert_eq!(server.admit(ASKER, 0, 1, 10, 20), full);
+        let [second, third] = [2, 3].map(|number| PkiId([number; 32]));
+        assert!(server.admit(second, 0, 1, 10, 20).is_ok());
+        assert_eq!(server.admit(third, 0, 1, 10, 20), full, "of all together");
         server.done(&ASKER);
         assert!(server.admit(ASKER, 0, 1, 10, 20).is_ok());
     }

@@ -262,10 +262,21 @@ fn a_peer_that_has_left_is_no_member() {
 fn snapshots_are_requested_less_often_while_there_is_nothing_to_learn() {
     let mut world = World::new();
     let friend = world.member(MY_ORG, "friend", 1);
+    let snapshot = |info| Message::StateInfoSnapshot(ChannelId::from(CHANNEL), vec![info]);
     let requests = |world: &mut World, seconds: u32| {
-        world.pass(SECOND * seconds);
-        world.take_sent(FrameKind::StateInfoPullRequest).len()
+        let mut requests = 0;
+        for _ in 0..seconds {
+            world.pass(SECOND);
+            for _ in world.take_sent(FrameKind::StateInfoPullRequest) {
+                requests += 1;
+                world.message(&friend, snapshot(friend.state_info(1, 1)));
+            }
+        }
+        requests
     };
+    // Nobody answers: that is no calm.
+    world.pass(64 * SECOND);
+    assert_eq!(world.take_sent(FrameKind::StateInfoPullRequest).len(), 16);
     // After 4, 8, 16, 32 and 64 seconds, then every 32.
     assert_eq!(requests(&mut world, 66), 5);
     assert_eq!(requests(&mut world, 31), 1);
@@ -274,7 +285,6 @@ fn snapshots_are_requested_less_often_while_there_is_nothing_to_learn() {
     let late = world.peer(MY_ORG, "late");
     assert!(requests(&mut world, 11) > 0);
     // A snapshot tells of somebody.
-    let snapshot = |info| Message::StateInfoSnapshot(ChannelId::from(CHANNEL), vec![info]);
     world.message(&friend, snapshot(late.state_info(1, 1)));
     world.take_sent(FrameKind::StateInfoPullRequest);
     assert!(requests(&mut world, 40) > 2 * 2);
@@ -388,4 +398,35 @@ fn state_info_of_who_is_no_reader_of_its_channel_is_refused() {
     assert!(!refused.is_empty());
     assert!(refused.iter().all(|(_, verdict)| verdict.is_err()));
     assert!(accepted.iter().all(|(_, verdict)| verdict.is_ok()));
+}
+
+#[test]
+fn who_publishes_without_end_is_passed_on_rarely() {
+    let mut world = World::new();
+    let liar = world.member(MY_ORG, "liar", 1);
+    world.take_emissions();
+    for sequence in 2..=401 {
+        world.message(&liar, info(liar.state_info(sequence, sequence)));
+        world.pass(SECOND / 100);
+    }
+    // In four seconds. All that was said is known all the same.
+    let passed_on = world.take_emissions();
+    let passed_on = passed_on.iter().filter(|it| it.received_from.is_some());
+    let passed_on = passed_on.count() as u64;
+    assert!((7..=9).contains(&passed_on), "{passed_on}");
+    assert_eq!(members(&world), [401]);
+    assert_eq!(world.drops(DropReason::TooOften), 400 - passed_on);
+}
+
+#[test]
+fn who_is_new_in_a_channel_is_told_of_us_at_once() {
+    let mut world = World::new();
+    world.member(MY_ORG, "friend", 1);
+    world.pass(8 * SECOND);
+    let late = world.peer(MY_ORG, "late");
+    world.take_sent(FrameKind::StateInfo);
+    world.message(&late, info(late.state_info(1, 1)));
+    assert_eq!(world.take_sent(FrameKind::StateInfo).len(), 1);
+    world.message(&late, info(late.state_info(2, 2)));
+    assert!(world.take_sent(FrameKind::StateInfo).is_empty());
 }

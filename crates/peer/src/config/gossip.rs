@@ -206,7 +206,7 @@ impl Default for StateTransferConfig {
             batch_size: protocol.batch_size,
             block_buffer_size: protocol.block_buffer_size,
             max_retries: protocol.max_retries,
-            channel_size: 100,
+            channel_size: protocol.channel_size,
         }
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn gossip(config: &PeerConfig) -> gossip_config::Config {
             batch_size: gossip.state.batch_size,
             block_buffer_size: gossip.state.block_buffer_size,
             max_retries: gossip.state.max_retries,
+            channel_size: gossip.state.channel_size,
         },
         ..Default::default()
     }
@@ -115,5 +116,47 @@ pub(super) fn deliver(config: &PeerConfig) -> DeliverOptions {
         time_window: config.authentication_time_window,
         bind_to_tls: config.tls.enabled && config.tls.client_auth_required,
         concurrency: NonZeroUsize::new(config.limits.deliver_service),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn what_the_file_says_of_state_transfer_is_what_the_core_gets() {
+        let yaml = "
+peer:
+  address: 127.0.0.1:7051
+  listenAddress: 127.0.0.1:7051
+  fileSystemPath: /var/peer
+  mspConfigPath: msp
+  localMspId: Org1MSP
+  gossip:
+    state:
+      enabled: true
+      checkInterval: 11s
+      responseTimeout: 4s
+      batchSize: 12
+      blockBufferSize: 21
+      maxRetries: 5
+      channelSize: 7
+";
+        let none = std::iter::empty::<(String, String)>();
+        let sources = Sources::new(Path::new("core.yaml"), yaml, none).unwrap();
+        let state = gossip(&sources.peer().unwrap().config).state;
+        assert!(state.enabled);
+        assert_eq!(
+            (
+                state.check_interval.as_secs(),
+                state.response_timeout.as_secs()
+            ),
+            (11, 4)
+        );
+        assert_eq!((state.batch_size, state.block_buffer_size), (12, 21));
+        assert_eq!((state.max_retries, state.channel_size), (5, 7));
     }
 }

@@ -403,6 +403,8 @@ pub enum Notice {
 #[allow(missing_docs)]
 pub enum FrameKind {
     Alive,
+    /// Alive messages that are passed on together; see [`extension`](crate::extension).
+    AliveBundle,
     MembershipRequest,
     MembershipResponse,
     Hello,
@@ -449,6 +451,7 @@ impl FrameKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Alive => "alive",
+            Self::AliveBundle => "alive_bundle",
             Self::MembershipRequest => "membership_request",
             Self::MembershipResponse => "membership_response",
             Self::Hello => "hello",

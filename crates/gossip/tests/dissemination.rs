@@ -229,3 +229,23 @@ fn a_calm_channel_asks_rarely_and_misses_nothing() {
         assert!(network.run_until(10 * SECOND, |network| has_all(network, 6)));
     }
 }
+
+#[test]
+fn two_of_many_in_a_channel_find_each_other_soon() {
+    const LATE: usize = 7;
+    for seed in 0..2 {
+        let mut network = Network::new(seed, &peers("Org1", 24), |_| {});
+        for node in [0, LATE] {
+            network.join(node, CHANNEL);
+        }
+        network.run(20 * SECOND);
+        order(&mut network, 0, 1..=4);
+        assert_eq!(network.height(LATE, CHANNEL), 5);
+        network.stop(LATE);
+        order(&mut network, 0, 5..=8);
+        network.run(60 * SECOND);
+        network.restart(LATE);
+        let arrived = |network: &Network| network.height(LATE, CHANNEL) == 9;
+        assert!(network.run_until(15 * SECOND, arrived), "seed {seed}");
+    }
+}

@@ -10,6 +10,8 @@ use selvedge_protos::gossip::{GossipMessage, PullMsgType};
 use super::bounds::{self, MAX_FRAME_SIZE};
 use super::{Envelope, MessageError};
 use crate::crypto::MAX_IDENTITY_SIZE;
+use crate::event::FrameKind;
+use crate::extension;
 use crate::types::ChannelId;
 
 /// The longest name of a channel: Fabric's `maxLength` for channel ids.
@@ -33,6 +35,36 @@ impl Received {
     /// What it is, for logs.
     pub fn kind(&self) -> &'static str {
         kind_of(&self.content)
+    }
+
+    /// What it is, by the name that metrics have for what is sent: [`FrameKind::name`]. Go peers may send what this
+    /// peer never does: `other`.
+    pub fn label(&self) -> &'static str {
+        let is_identities = pull_type(&self.content) == Some(PullMsgType::IdentityMsg.into());
+        let kind = match &self.content {
+            Content::AliveMsg(_) => FrameKind::Alive,
+            Content::MemReq(_) => FrameKind::MembershipRequest,
+            Content::MemRes(_) if self.nonce == extension::PASSED_ON => FrameKind::AliveBundle,
+            Content::MemRes(_) => FrameKind::MembershipResponse,
+            Content::DataMsg(_) => FrameKind::Block,
+            Content::Hello(_) => FrameKind::Hello,
+            Content::DataDig(_) => FrameKind::Digest,
+            Content::DataReq(_) => FrameKind::Request,
+            Content::DataUpdate(_) if is_identities => FrameKind::IdentityUpdate,
+            Content::DataUpdate(_) => FrameKind::BlockUpdate,
+            Content::StateInfo(_) => FrameKind::StateInfo,
+            Content::StateSnapshot(_) => FrameKind::StateInfoSnapshot,
+            Content::StateInfoPullReq(_) => FrameKind::StateInfoPullRequest,
+            Content::StateRequest(_) => FrameKind::StateRequest,
+            Content::StateResponse(_) => FrameKind::StateResponse,
+            Content::LeadershipMsg(_) => FrameKind::Leadership,
+            Content::Ack(_) => FrameKind::Ack,
+            Content::PrivateReq(_) => FrameKind::PrivateRequest,
+            Content::PrivateRes(_) => FrameKind::PrivateResponse,
+            Content::PrivateData(_) => FrameKind::PrivateData,
+            Content::Empty(_) | Content::Conn(_) | Content::PeerIdentity(_) => return "other",
+        };
+        kind.name()
     }
 }
 

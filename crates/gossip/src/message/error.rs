@@ -130,3 +130,30 @@ pub enum MessageError {
         refusal: Refusal,
     },
 }
+
+impl MessageError {
+    /// A name for labels of metrics. It begins with `message_`, so that it is none of a
+    /// [`DropReason`](crate::counters::DropReason).
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "message_field_too_large",
+            Self::FrameTooLarge { .. } => "message_too_large",
+            Self::TooManyElements { .. } => "message_too_many_elements",
+            Self::Truncated => "message_truncated",
+            Self::Malformed(_) => "message_malformed",
+            Self::NoContent => "message_without_content",
+            Self::WrongTag { .. } => "message_wrong_tag",
+            Self::UnknownPullType(_) => "message_unknown_pull_type",
+            Self::BadChannel { .. } => "message_bad_channel",
+            Self::BadField { .. } => "message_bad_field",
+            Self::OutOfPlace { .. } => "message_out_of_place",
+            Self::Nested { .. } => "message_wrong_nesting",
+            Self::Unsigned { .. } => "message_unsigned",
+            Self::UnknownAuthor { .. } => "message_unknown_author",
+            Self::ForeignIdentity { .. } => "message_foreign_identity",
+            Self::Repeated { .. } => "message_repeated_author",
+            Self::GivenUp { .. } => "message_given_up",
+            Self::Refused { .. } => "message_identity_or_signature",
+        }
+    }
+}

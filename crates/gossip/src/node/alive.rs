@@ -97,7 +97,7 @@ fn send_alive<B>(member: &Member, bundle: Vec<Envelope>, out: &mut dyn FnMut(Act
     let size = |envelopes: &[Envelope]| envelopes.iter().map(|it| it.frame().len()).sum::<usize>();
     if bundle.len() > 1 && size(&bundle) <= MAX_BUNDLE && member.speaks_extension() {
         let alive = bundle.iter().map(|it| it.proto().clone()).collect();
-        send(&extension::passed_on(alive), FrameKind::MembershipResponse);
+        send(&extension::passed_on(alive), FrameKind::AliveBundle);
     } else {
         for envelope in &bundle {
             send(envelope, FrameKind::Alive);

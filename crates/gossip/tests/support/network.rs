@@ -242,14 +242,19 @@ impl Network {
     /// All nodes join `channel`, whose organisations are those of all nodes, with the first peer of each as
     /// anchor peer.
     pub fn join_all(&mut self, channel: &str) {
-        let setup = self.channel_setup(channel);
         for node in 0..self.nodes.len() {
-            let ledger = vec![TestBlock::new(0)];
-            self.nodes[node]
-                .ledgers
-                .insert(setup.channel.clone(), ledger);
-            self.event(node, Event::ChannelJoined(setup.clone()));
+            self.join(node, channel);
         }
+    }
+
+    /// The same for one.
+    pub fn join(&mut self, node: usize, channel: &str) {
+        let setup = self.channel_setup(channel);
+        let ledger = vec![TestBlock::new(0)];
+        self.nodes[node]
+            .ledgers
+            .insert(setup.channel.clone(), ledger);
+        self.event(node, Event::ChannelJoined(setup));
     }
 
     pub fn channel_setup(&self, channel: &str) -> ChannelSetup {

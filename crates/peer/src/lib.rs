@@ -13,7 +13,7 @@
 //!       |                               |  ^
 //!   [delivery]                    [transport streams]
 //!   fetch, verify                       |  |
-//!       |                       [gossip::Inbound] decode, verify messages; threads of their own
+//!       |                       [gossip::Inbound] decode, verify messages; on threads if many
 //!       | no further than the           |  |
 //!       | height gossip knows           v  |
 //!       +------------------------> [gossip::Driver] owns the protocol core; never waits

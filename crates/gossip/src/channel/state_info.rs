@@ -275,7 +275,7 @@ impl<B: Payload> Channel<B> {
             return;
         }
         let now = c.now();
-        if has_left || self.state_infos.may_relay(author, c.ctx.config, now) {
+        if self.state_infos.may_relay(author, c.ctx.config, now) {
             c.ctx.emit(Emission {
                 route: Route::StateInfo {
                     channel: Some(self.id.clone()),
@@ -297,11 +297,8 @@ impl<B: Payload> Channel<B> {
     fn welcome(&self, peer: PkiId, c: &mut ChannelContext<'_, '_, B>) {
         let me = c.ctx.me;
         let may_know = c.ctx.in_my_org(&peer) || !me.external_endpoint.is_empty();
-        let chosen = c
-            .ctx
-            .rng
-            .random_range(0..self.state_infos.claims.len().max(1))
-            < WELCOMES;
+        let others = self.state_infos.claims.len().max(1);
+        let chosen = c.ctx.rng.random_range(0..others) < WELCOMES;
         let own = self.state_infos.store.get(&me.pki_id());
         if let Some(own) = own
             && (may_know && chosen && c.view.is_alive(&peer))

@@ -397,7 +397,7 @@ impl Network {
                     kind.class() == FrameClass::Control || channel.is_some(),
                     "{kind:?}"
                 );
-                let received = message::decode(frame.clone()).unwrap();
+                let received = decode(frame.clone()).unwrap();
                 assert_eq!(received.label(), kind.name(), "both ends count alike");
                 *self.sent.entry(kind).or_default() += 1;
                 let now = (self.now - self.start).as_nanos().to_le_bytes();

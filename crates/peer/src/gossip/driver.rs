@@ -8,7 +8,7 @@ use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, Notice};
 use selvedge_gossip::node::Gossip;
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
-use selvedge_transport::gossip::GossipTransport;
+use selvedge_transport::gossip::{GossipTransport, SendOutcome};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -185,13 +185,14 @@ impl Driver {
                 kind,
                 channel,
             } => {
-                self.parts
-                    .metrics
-                    .gossip()
-                    .bytes_sent(kind.name())
-                    .inc_by(frame.len() as u64);
+                let size = frame.len() as u64;
                 let class = errands::class(kind, channel.as_ref());
-                transport.send(&errands::address(&to), class, frame);
+                let sent = transport.send(&errands::address(&to), class, frame);
+                // The transport counts what it drops.
+                if sent == SendOutcome::Queued {
+                    let gossip = self.parts.metrics.gossip();
+                    gossip.bytes_sent(kind.name()).inc_by(size);
+                }
             }
             Action::Dial { endpoint, purpose } => errands.dial(endpoint, purpose),
             Action::Disconnect { peer, reason } => {

@@ -155,7 +155,7 @@ impl Inbound {
             .ok()?;
         self.metrics
             .gossip()
-            .bytes_received(received.kind())
+            .bytes_received(received.label())
             .inc_by(size);
         let verified = message::verify(received, &*self.crypto, &self.identities)
             .inspect_err(|reason| self.refuse(&from, reason))
@@ -173,7 +173,7 @@ impl Inbound {
     }
 
     fn refuse(&self, from: &PkiId, reason: &MessageError) {
-        self.metrics.gossip().dropped("invalid_message").inc();
+        self.metrics.gossip().dropped(reason.reason()).inc();
         tracing::debug!(target: "gossip.gossip", peer = %from, "a message was dropped: {reason}");
     }
 }

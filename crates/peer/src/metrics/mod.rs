@@ -214,6 +214,12 @@ pub struct GossipMetrics {
     pub messages_received: IntCounter,
     /// Messages dropped because the queue of a peer was full.
     pub overflow_count: IntCounter,
+    /// Attempts to open a stream to a peer.
+    pub dials: IntCounter,
+    /// Of these failed, at any stage.
+    pub dials_failed: IntCounter,
+    /// Streams that took the place of another one to the same peer.
+    pub streams_replaced: IntCounter,
     /// Blocks that arrived and were there already.
     pub duplicate_blocks: IntCounter,
     bytes_sent: IntCounterVec,
@@ -234,13 +240,25 @@ impl GossipMetrics {
                 "gossip_comm_overflow_count",
                 "Number of outgoing queue buffer overflows",
             )?,
+            dials: group.counter(
+                "selvedge_gossip_dials_total",
+                "Attempts to open a stream to a peer.",
+            )?,
+            dials_failed: group.counter(
+                "selvedge_gossip_dials_failed_total",
+                "Attempts to open a stream to a peer that failed, at any stage.",
+            )?,
+            streams_replaced: group.counter(
+                "selvedge_gossip_streams_replaced_total",
+                "Streams that took the place of another one to the same peer.",
+            )?,
             duplicate_blocks: group.counter(
                 "selvedge_duplicate_blocks_total",
                 "Blocks that arrived and were there already.",
             )?,
             bytes_sent: group.counters(
                 "selvedge_gossip_bytes_sent_total",
-                "Bytes of messages sent to peers, by kind of message.",
+                "Bytes of messages queued for peers, by kind of message.",
                 &["kind"],
             )?,
             bytes_received: group.counters(
@@ -261,7 +279,7 @@ impl GossipMetrics {
         })
     }
 
-    /// Bytes sent in messages of one kind (`block`, `alive`, `digest`...). Takes a lock: keep
+    /// Bytes queued for peers in messages of one kind (`block`, `alive`, `digest`...). Takes a lock: keep
     /// the result where it is hot. `kind` must come from a fixed set.
     #[must_use]
     pub fn bytes_sent(&self, kind: &str) -> IntCounter {

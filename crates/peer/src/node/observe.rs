@@ -51,6 +51,9 @@ pub(super) fn count(
             .control_overflowed()
             .saturating_add(streams.bulk_overflowed());
         advance_to(&gossip.overflow_count, overflow);
+        advance_to(&gossip.dials, streams.dials());
+        advance_to(&gossip.dials_failed, streams.dials_failed());
+        advance_to(&gossip.streams_replaced, streams.streams_replaced());
         for (reason, total) in [
             ("queue_full", overflow),
             ("unreachable", streams.unreachable_dropped()),

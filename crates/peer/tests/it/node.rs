@@ -154,7 +154,7 @@ pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-async fn metrics_of(node: &Node) -> String {
+pub async fn metrics_of(node: &Node) -> String {
     get(node.operations_address().unwrap(), "/metrics").await.1
 }
 

@@ -10,7 +10,7 @@ use selvedge_protos::protos::SignedProposal;
 use selvedge_transport::services::protos::endorser_client::EndorserClient;
 use selvedge_transport::{ClientTls, ConnectOptions, certificates_from_pem, channel};
 
-use crate::node::Place;
+use crate::node::{Place, metrics_of};
 use crate::support::{Network, read, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +99,16 @@ async fn a_peer_that_was_dead_is_found_again_under_another_identity() {
     until("it is found again", async || alive().await == [after]).await;
     let status = seeker.gossip_status().await.unwrap();
     assert!(status.dead.is_empty(), "nobody is known by two identities");
+    let metrics = metrics_of(&seeker).await;
+    for name in [
+        "selvedge_gossip_dials_total",
+        "selvedge_gossip_bytes_sent_total{kind=\"membership_request\"}",
+        "selvedge_gossip_bytes_received_total{kind=\"membership_response\"}",
+    ] {
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        assert!(value > Some(0), "{name}: {value:?}");
+    }
     soon(renewed.stop()).await;
     soon(seeker.stop()).await;
 }

@@ -17,6 +17,7 @@
 //! | `peer` | one peer: core, ledger, committer |
 //! | `ordering` | the ordering service and the leaders |
 //! | `troubles` | partitions, restarts, broken streams |
+//! | `bounds` | nothing: it looks whether a peer holds more than it may |
 //! | `introductions` | who knows whom in the beginning |
 //! | `wires` | latency, bandwidth, loss, partitions |
 //! | `keys` | identities and signatures, cheap but not forgeable within the simulation |
@@ -34,6 +35,7 @@
 //! [`Options::background`].
 
 mod block;
+mod bounds;
 pub mod curves;
 mod introductions;
 mod keys;

@@ -12,6 +12,7 @@ use selvedge_gossip::types::Endpoint;
 
 use crate::SimulationError;
 use crate::block::SimBlock;
+use crate::bounds;
 use crate::keys::{Key, identity};
 use crate::liars::Lie;
 use crate::options::Options;
@@ -131,6 +132,7 @@ fn config(index: usize, org: usize, options: &Options) -> Config {
         bootstrap: vec![endpoint(org)],
         rules: options.rules,
         use_leader_election: options.elections,
+        limits: bounds::limits(options),
         ..Config::default()
     };
     config.state.enabled = options.state_transfer;

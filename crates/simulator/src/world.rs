@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) newest: Vec<u64>,
     /// When it was last looked whether everything has settled.
     looked: Nanos,
+    /// Events that peers were told.
+    pub(crate) handled: u64,
     /// When each peer was last down or cut off.
     pub(crate) troubled: Vec<Nanos>,
 }
@@ -103,6 +105,7 @@ impl World {
             restarts_end: 0,
             newest: vec![0; options.channels],
             looked: 0,
+            handled: 0,
             troubled: vec![0; options.peers],
             peers,
             options: options.clone(),
@@ -327,6 +330,7 @@ impl World {
                 self.queue.enter(at, Happening::Wake { peer: index, run });
             }
         }
+        self.sample(index);
         for action in actions {
             self.act(index, action);
         }

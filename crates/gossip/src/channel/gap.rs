@@ -40,6 +40,8 @@ const PATIENCE_WITH_HEIGHTS: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(300);
 /// The same while nobody is left to be asked.
 const RETRY_IN_VAIN: Duration = Duration::from_secs(1);
+/// How much of a [lag](Channel::lag) one peer alone may claim, blocks.
+const MAX_UNSUPPORTED_LAG: u64 = 1000;
 /// Attempts by pull before state transfer is tried.
 const PULL_ATTEMPTS: u32 = 2;
 
@@ -124,18 +126,28 @@ impl<B: Payload> Channel<B> {
         (claimed > number).then_some((number, PATIENCE_WITH_HEIGHTS))
     }
 
-    /// How many blocks the ledger lacks, as far as is known from peers that delivered what they said lately.
+    /// How many blocks the ledger lacks, as far as is known from peers that did not fail to deliver lately.
+    /// Nobody has proved what they say: two must say so, and for what the highest says alone no more than
+    /// [`MAX_UNSUPPORTED_LAG`] counts.
     pub fn lag(&self, now: Instant) -> u64 {
-        let highest = self.highest_claim(now).unwrap_or(0);
-        highest.saturating_sub(self.buffer.height())
+        let mut claims = self.claims(now);
+        let highest = claims.next().unwrap_or(0);
+        let supported = claims.next().unwrap_or(0);
+        let height = self.buffer.height();
+        let alone = highest.saturating_sub(height).min(MAX_UNSUPPORTED_LAG);
+        supported.saturating_sub(height).max(alone)
     }
 
     /// The highest ledger that a peer says to have, unless it did not deliver lately.
     fn highest_claim(&self, now: Instant) -> Option<u64> {
-        self.state_infos
-            .by_height()
-            .find(|(_, peer)| !self.backoff.avoids(peer, now))
-            .map(|(height, _)| height)
+        self.claims(now).next()
+    }
+
+    /// The ledgers that peers say to have, the highest first, without those that did not deliver lately.
+    fn claims(&self, now: Instant) -> impl Iterator<Item = u64> {
+        let claims = self.state_infos.by_height();
+        let believed = claims.filter(move |(_, peer)| !self.backoff.avoids(peer, now));
+        believed.map(|(height, _)| height)
     }
 
     pub(super) fn wake_gap(&mut self, c: &mut ChannelContext<'_, '_, B>) {

@@ -120,7 +120,7 @@ impl ChannelFamilies {
             )?,
             lag: group.gauges(
                 "selvedge_ledger_lag_blocks",
-                "Blocks that other peers are known to have and this one lacks.",
+                "Blocks that other peers say to have and this one lacks; of what one alone says at most 1000.",
                 &CHANNEL,
             )?,
         })

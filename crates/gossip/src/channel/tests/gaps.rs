@@ -425,3 +425,19 @@ proptest! {
         prop_assert_eq!(&world.delivered, &(1..60).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn what_one_peer_boasts_shows_as_a_bounded_lag() {
+    let mut world = World::new();
+    let lag = |world: &World| world.channels.iter().next().unwrap().lag(world.now);
+    let liar = world.member(MY_ORG, "liar", u64::MAX);
+    assert_eq!(lag(&world), 1000);
+    let honest = world.member(MY_ORG, "honest", 4);
+    assert_eq!(lag(&world), 1000);
+    state_info(&mut world, &honest, 9, 5000);
+    assert_eq!(lag(&world), 4999, "as far as two say");
+    state_info(&mut world, &liar, 9, 1);
+    assert_eq!(lag(&world), 1000);
+    state_info(&mut world, &honest, 10, 1);
+    assert_eq!(lag(&world), 0);
+}

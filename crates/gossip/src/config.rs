@@ -67,6 +67,8 @@ pub struct Config {
     /// `useLeaderElection`: the peers of the organisation elect, for each channel, who fetches its blocks from
     /// the ordering service. Otherwise that is decided outside, by `orgLeader`.
     pub use_leader_election: bool,
+    /// `orgLeader`: this peer fetches them, by decree.
+    pub org_leader: bool,
     /// Leader election (`peer.gossip.election`).
     pub election: ElectionConfig,
     /// State transfer (`peer.gossip.state`).
@@ -201,6 +203,7 @@ impl Default for Config {
             max_connection_attempts: 120,
             msg_expiration_factor: 20,
             use_leader_election: false,
+            org_leader: false,
             election: ElectionConfig::default(),
             state: StateConfig::default(),
             limits: Limits::default(),

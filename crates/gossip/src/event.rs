@@ -384,6 +384,14 @@ pub enum Notice {
         /// Who leads; may be this peer.
         leader: Option<PkiId>,
     },
+    /// The ledger has stood still while other peers say to have blocks which nobody keeps for pull any more. State
+    /// transfer is off and this peer does not lead, so they will not come.
+    LeftBehind {
+        /// The channel.
+        channel: ChannelId,
+        /// How many blocks it lacks.
+        blocks: u64,
+    },
     /// Somebody else sends alive messages with this peer's PKI-ID from other endpoints.
     SameIdentityElsewhere {
         /// Its external endpoint.

@@ -25,7 +25,7 @@ use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use super::{Channel, ChannelContext, Standing, due};
 use crate::config::Rules;
 use crate::counters::DropReason;
-use crate::event::{Action, Arrival, ArrivedBlock, FrameKind, Payload};
+use crate::event::{Action, Arrival, ArrivedBlock, FrameKind, Notice, Payload};
 use crate::membership::Member;
 use crate::message::{StatePayload, gossip_message};
 use crate::ordered_buffer::Demand;
@@ -164,8 +164,31 @@ impl<B: Payload> Channel<B> {
         if check && self.first_missing(now).is_some() {
             self.request_ranges(c);
         }
+        if check {
+            self.notice_left_behind(c);
+        }
         if self.gap.as_ref().is_some_and(|gap| now >= gap.next_attempt) {
             self.attempt(c);
+        }
+    }
+
+    /// Tells at each check, once the ledger has stood still since the one before, that what is missing will not
+    /// come: so it is in Fabric too, where `state.enabled` is false by default, without a word.
+    fn notice_left_behind(&mut self, c: &mut ChannelContext<'_, '_, B>) {
+        let config = c.ctx.config;
+        let fetches = config.state.enabled || config.org_leader || self.leads();
+        let blocks = self.lag(c.now());
+        if fetches || self.standing != Standing::Member || blocks <= config.max_block_count_to_store
+        {
+            self.left_behind_at = None;
+            return;
+        }
+        let height = self.buffer.height();
+        if self.left_behind_at.replace(height) == Some(height) {
+            (c.out)(Action::Notice(Notice::LeftBehind {
+                channel: self.id.clone(),
+                blocks,
+            }));
         }
     }
 

@@ -168,6 +168,8 @@ pub struct Channel<B> {
     /// `None`: it has no say in who leads.
     election: Option<Election>,
     gap: Option<Gap>,
+    /// The height at the last check, if the ledger was [left behind](crate::event::Notice::LeftBehind) then.
+    left_behind_at: Option<u64>,
     /// State transfer is under way; see `gap`.
     catching_up: bool,
     timers: Timers,
@@ -208,6 +210,7 @@ impl<B: Payload> Channel<B> {
             backoff: Backoff::default(),
             election: None,
             gap: None,
+            left_behind_at: None,
             catching_up: false,
             timers: Timers {
                 check_state: aligned(config.state.check_interval, ctx),

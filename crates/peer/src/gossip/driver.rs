@@ -16,6 +16,7 @@ use super::errands::{self, Errands};
 use super::status::{self, GossipStatus};
 use super::{IdentityTable, PeerBlock};
 use crate::channel::{Channel, CommitQueue};
+use crate::logging::LogLimit;
 use crate::metrics::Metrics;
 
 /// Events that may wait for the core.
@@ -294,6 +295,17 @@ impl Driver {
             Notice::LeaderChanged { channel, leader } => {
                 let leader = leader.as_ref().map_or_else(|| "nobody".to_owned(), name);
                 tracing::info!(target: "gossip.election", "[{channel}] {leader} leads");
+            }
+            Notice::LeftBehind { channel, blocks } => {
+                static LEFT_BEHIND: LogLimit = LogLimit::every_seconds(60);
+                if let Some(suppressed) = LEFT_BEHIND.pass() {
+                    tracing::warn!(
+                        target: "gossip.state", suppressed,
+                        "[{channel}] The ledger lacks {blocks} blocks that other peers say to have, more than \
+                         they keep for pull, and will not catch up: this peer does not lead, and \
+                         peer.gossip.state.enabled is false. Set it to true and start the peer again."
+                    );
+                }
             }
             Notice::SameIdentityElsewhere { endpoint } => tracing::error!(
                 target: "gossip.discovery",

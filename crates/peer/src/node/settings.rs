@@ -45,6 +45,7 @@ pub(super) fn gossip(config: &PeerConfig) -> gossip_config::Config {
         max_connection_attempts: u32::try_from(gossip.max_connection_attempts).unwrap_or(u32::MAX),
         msg_expiration_factor: gossip.msg_expiration_factor,
         use_leader_election: gossip.use_leader_election,
+        org_leader: gossip.org_leader,
         election: gossip.election.clone(),
         state: gossip_config::StateConfig {
             enabled: gossip.state.enabled,

@@ -1,6 +1,7 @@
 //! Gaps: pull when they are seen, state transfer, and peers that lie.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use super::fixture::*;
 use crate::config::Config;
 use crate::counters::DropReason;
-use crate::event::{Arrival, FrameKind};
+use crate::event::{Arrival, FrameKind, Notice};
 use crate::message::{Message, PullStep};
 use crate::types::{ChannelId, PkiId};
 
@@ -440,4 +441,36 @@ fn what_one_peer_boasts_shows_as_a_bounded_lag() {
     assert_eq!(lag(&world), 1000);
     state_info(&mut world, &honest, 10, 1);
     assert_eq!(lag(&world), 0);
+}
+
+#[test]
+fn a_follower_that_cannot_catch_up_says_so() {
+    let told = |adjust: fn(&mut Config)| {
+        let mut config = Config::default();
+        adjust(&mut config);
+        let mut world = World::with(config, 1);
+        let one = world.member(MY_ORG, "one", 100);
+        let two = world.member(OTHER_ORG, "two", 100);
+        world.pass(Duration::from_secs(60));
+        let told = |world: &mut World| {
+            let notices = std::mem::take(&mut world.notices);
+            let behind = |it: &Notice| match it {
+                Notice::LeftBehind { blocks, .. } => Some(*blocks),
+                _ => None,
+            };
+            notices.iter().filter_map(behind).collect::<Vec<_>>()
+        };
+        let before = told(&mut world);
+        // Little is missing, and kept for pull.
+        state_info(&mut world, &one, 9, 8);
+        state_info(&mut world, &two, 9, 8);
+        world.pass(Duration::from_secs(60));
+        assert!(told(&mut world).is_empty());
+        before
+    };
+    let left_behind = told(|_| {});
+    assert!((3..=6).contains(&left_behind.len()), "{left_behind:?}");
+    assert!(left_behind.iter().all(|blocks| *blocks == 99));
+    assert!(told(|config| config.state.enabled = true).is_empty());
+    assert!(told(|config| config.org_leader = true).is_empty());
 }

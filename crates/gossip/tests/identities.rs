@@ -72,6 +72,30 @@ fn a_renewed_certificate_takes_over_within_an_alive_expiration() {
     }
 }
 
+/// The first peer is everybody's bootstrap peer and seeks nobody itself.
+#[test]
+fn a_bootstrap_peer_whose_certificate_ended_while_it_was_down_is_found_again() {
+    for expired in [false, true] {
+        let mut network = Network::new(8, &peers("Org1", 4), |_| {});
+        assert!(network.run_until(20 * SECOND, everybody));
+        let old = network.id(0);
+        network.stop(0);
+        network.run(60 * SECOND);
+        if expired {
+            for node in 1..4 {
+                network.event(node, Event::IdentityRevoked(old));
+            }
+            network.run(60 * SECOND);
+        }
+        network.renew(0, "peer0.Org1 renewed");
+        let done = |network: &Network| taken_over(network, 0, &old) && everybody(network);
+        assert!(
+            network.run_until(2 * ALIVE_EXPIRATION, done),
+            "expired: {expired}"
+        );
+    }
+}
+
 fn ending(node: usize, end: Duration) -> Vec<PeerSpec> {
     let mut specs = peers("Org1", 6);
     let end = START + u64::try_from(end.as_nanos()).unwrap();

@@ -259,10 +259,20 @@ impl Membership {
         }
     }
 
-    /// Forgets a peer whose identity is gone.
-    pub fn purge(&mut self, pki_id: &PkiId) {
-        self.view.remove(pki_id);
+    /// Forgets a peer whose identity is gone. Who listens at a kept endpoint by another identity is looked for
+    /// there: nobody else may know of it.
+    pub fn purge(&mut self, pki_id: &PkiId, ctx: &Context<'_>) {
         self.passed_on.remove(pki_id);
+        let Some(member) = self.view.remove(pki_id) else {
+            return;
+        };
+        let org = member.message().author().org();
+        let internal = member.internal_endpoint();
+        for endpoint in internal.into_iter().chain([member.external_endpoint()]) {
+            if self.kept.contains(endpoint) {
+                self.connect(endpoint.clone(), org.clone(), ctx);
+            }
+        }
     }
 
     /// Does what is due.

@@ -156,7 +156,8 @@ impl<B: Payload> Gossip<B> {
                 });
             }
             Event::IdentityChanged { old } => {
-                self.membership.purge(&old);
+                let (ctx, parts) = self.split(now);
+                parts.membership.purge(&old, &ctx);
                 self.channels.forget(&old);
                 self.with_private_data(now, out, |private_data, channels, c| {
                     private_data.unreachable(&old, channels, c);
@@ -484,7 +485,8 @@ impl<B: Payload> Gossip<B> {
     /// Has nothing more to do with a peer whose identity has left the store (Fabric: the purge trigger of
     /// the identity mapper).
     fn purge(&mut self, peer: &PkiId, now: Instant, out: &mut dyn FnMut(Action<B>)) {
-        self.membership.purge(peer);
+        let (ctx, parts) = self.split(now);
+        parts.membership.purge(peer, &ctx);
         self.cert_pull.forget(peer);
         self.channels.forget(peer);
         self.with_private_data(now, out, |private_data, channels, c| {

@@ -418,6 +418,9 @@ pub struct SimulateArgs {
     /// Streams between random peers that are half open for 20 s, in an hour.
     #[arg(long, default_value_t = 0.0)]
     pub half_open: f64,
+    /// Outages of the ordering node of an elected leader, of up to a minute, in an hour.
+    #[arg(long, default_value_t = 0.0)]
+    pub outages: f64,
     /// Share of peers that read slowly, from 0 to 1; leaders do not.
     #[arg(long, default_value = "0", value_parser = share)]
     pub slow: f64,

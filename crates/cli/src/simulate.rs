@@ -36,6 +36,7 @@ impl From<&SimulateArgs> for Options {
             restarts_per_hour: arguments.restarts,
             breaks_per_hour: arguments.breaks,
             half_open_per_hour: arguments.half_open,
+            outages_per_hour: arguments.outages,
             slow_per_mille: parts(arguments.slow, 1000),
             elections: arguments.elections,
             liars_per_mille: parts(arguments.liars, 1000),

@@ -42,8 +42,9 @@ fn main() -> ExitCode {
 
 /// A network whose size and troubles follow from its seed.
 fn trouble(seed: u64) -> Options {
-    // Digits of a number in mixed bases: every combination occurs.
-    let mut rest = seed;
+    // Digits of a number in mixed bases: every combination occurs. It is scattered, so that a few hundred seeds
+    // in a row have some of everything.
+    let mut rest = (seed ^ (seed >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
     let mut digit = |base: u64| {
         let digit = rest % base;
         rest /= base;
@@ -77,8 +78,13 @@ fn trouble(seed: u64) -> Options {
         _ => (0.0, 0.0),
     };
     let slow_per_mille = if digit(3) == 0 { 120 } else { 0 };
-    // An organisation whose elected leader lies gets no blocks, and can do nothing about it.
-    let elections = liars_per_mille == 0 && digit(3) == 0;
+    // Some leader must be honest: see the option.
+    let elections = (liars_per_mille == 0 || orgs > 1) && digit(3) == 0;
+    let outages_per_hour = if elections && digit(2) == 1 {
+        900.0
+    } else {
+        0.0
+    };
     Options {
         seed,
         peers: 6 + 3 * orgs + (seed % 7) as usize,
@@ -93,6 +99,7 @@ fn trouble(seed: u64) -> Options {
         cold_start,
         breaks_per_hour,
         half_open_per_hour,
+        outages_per_hour,
         slow_per_mille,
         elections,
         patience: Duration::from_secs(300),

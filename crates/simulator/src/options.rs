@@ -28,6 +28,9 @@ const LONGEST: Duration = Duration::from_secs(1000 * 3600);
 /// How long a stream stays half open: until keep-alive finds out.
 pub const HALF_OPEN: Duration = Duration::from_secs(20);
 
+/// How long an ordering node is out, at most; at least half as long.
+pub const LONGEST_OUTAGE: Duration = Duration::from_secs(60);
+
 /// Where the peers stand: latency and bandwidth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,17 +86,24 @@ pub struct Options {
     pub background: Option<bool>,
     /// A partition.
     pub partition: Option<Partition>,
-    /// Restarts of random peers that are no leaders, in an hour.
+    /// Restarts of random peers, in an hour. Leaders that were not elected are not restarted.
     pub restarts_per_hour: f64,
     /// Streams between random peers that break, in an hour: what is in flight is lost, and both notice.
     pub breaks_per_hour: f64,
     /// Streams between random peers that are half open for [`HALF_OPEN`], in an hour: one direction carries
     /// nothing, and nobody notices until the stream breaks.
     pub half_open_per_hour: f64,
+    /// Outages of the ordering node of a random elected leader, in an hour. Each lasts for up to
+    /// [`LONGEST_OUTAGE`]; whoever leads then tells its core so, as the node does.
+    pub outages_per_hour: f64,
     /// Peers that read slowly, of a thousand; see [`SLOW_BITS_PER_SECOND`]. Leaders do not.
     pub slow_per_mille: u32,
     /// Leaders are elected, a liar perhaps, and fetch from the ordering service while they lead. Otherwise the first peer of
     /// each organisation does.
+    ///
+    /// An organisation whose elected leader lies gets its blocks from the others, by state transfer. So somewhere
+    /// there must be an honest leader: with several organisations nobody of the first one lies, and with one
+    /// there can be no liars.
     pub elections: bool,
     /// Peers that lie, of a thousand; leaders do not.
     pub liars_per_mille: u32,
@@ -121,6 +131,7 @@ impl Default for Options {
             restarts_per_hour: 0.0,
             breaks_per_hour: 0.0,
             half_open_per_hour: 0.0,
+            outages_per_hour: 0.0,
             slow_per_mille: 0,
             elections: false,
             liars_per_mille: 0,
@@ -200,10 +211,19 @@ impl Options {
             let expected = "off where alive and StateInfo messages are not simulated";
             return refuse("elections", "on".to_owned(), expected);
         }
+        if self.elections && self.orgs == 1 && self.liars_per_mille > 0 {
+            let expected = "off where there are liars and one organisation: its leader may be one";
+            return refuse("elections", "on".to_owned(), expected);
+        }
+        if self.outages_per_hour > 0.0 && !self.elections {
+            let found = self.outages_per_hour.to_string();
+            return refuse("outages", found, "0 where leaders are not elected");
+        }
         for (option, rate) in [
             ("restarts", self.restarts_per_hour),
             ("breaks", self.breaks_per_hour),
             ("half-open", self.half_open_per_hour),
+            ("outages", self.outages_per_hour),
         ] {
             if !(0.0..=1e6).contains(&rate) {
                 return refuse(option, rate.to_string(), "between 0 and 1000000 an hour");
@@ -235,7 +255,7 @@ mod tests {
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        let cases: [(Change, &str); 14] = [
+        let cases: [(Change, &str); 16] = [
             (|it| it.peers = 0, "peers is 0"),
             (|it| it.peers = 100_001, "peers is 100001"),
             (|it| it.orgs = 0, "orgs is 0"),
@@ -262,6 +282,11 @@ mod tests {
             ),
             (|it| it.patience = Duration::MAX, "patience is"),
             (|it| it.restarts_per_hour = -1.0, "restarts is -1"),
+            (|it| it.outages_per_hour = 1.0, "outages is 1, must be 0"),
+            (
+                |it| (it.elections, it.liars_per_mille) = (true, 10),
+                "elections is on",
+            ),
         ];
         for (change, expected) in cases {
             let message = refusal(change);

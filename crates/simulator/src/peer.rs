@@ -36,6 +36,8 @@ pub(crate) struct SimPeer {
     pub(crate) heights: Vec<u64>,
     /// By channel: the next block that it gets from the ordering service, while it leads.
     pub(crate) fetches: Vec<Option<u64>>,
+    /// Until then it does not reach its ordering node.
+    pub(crate) outage_ends: Nanos,
     /// When the committer has worked off what it has.
     pub(crate) committer_free: Nanos,
 }
@@ -65,6 +67,7 @@ impl SimPeer {
             wake_at: None,
             heights: vec![1; options.channels],
             fetches: vec![None; options.channels],
+            outage_ends: 0,
             committer_free: 0,
         })
     }

@@ -31,6 +31,10 @@ pub(crate) enum Happening {
     Cut { channel: usize, number: u64 },
     /// A partition begins or ends.
     Partition { begins: bool },
+    /// The ordering node of a random leader cannot be reached for a while.
+    Outage,
+    /// A peer has not reached its ordering node for long, and tells its core.
+    OrderingMissed { peer: usize },
     /// A random peer stops.
     Stop,
     /// The stream between two random peers breaks; before that it is half open for a while, or not.

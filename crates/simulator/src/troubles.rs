@@ -1,4 +1,4 @@
-//! What goes wrong: partitions, restarts, broken streams; and what must be right again some time later.
+//! What goes wrong: partitions, restarts, broken streams, and with `ordering` its outages; and what must be right again some time later.
 
 use std::time::Duration;
 
@@ -64,11 +64,15 @@ impl World {
     }
 
     pub(crate) fn stop_one(&mut self) {
-        let (orgs, peers) = (self.options.orgs, self.options.peers);
-        if orgs == peers {
+        let peers = self.options.peers;
+        let first = match self.options.elections {
+            true => 0,
+            false => self.options.orgs,
+        };
+        if first == peers {
             return;
         }
-        let chosen = self.rng.random_range(orgs..peers);
+        let chosen = self.rng.random_range(first..peers);
         let pause = self.rng.random_range(1_000_000_000..40_000_000_000);
         let at = self.now + pause;
         if let Some(peer) = self.peers.get_mut(chosen)
@@ -160,6 +164,7 @@ impl World {
         let options = &self.options;
         let shaken = options.partition.is_some()
             || options.restarts_per_hour > 0.0
+            || options.outages_per_hour > 0.0
             || options.cold_start
             || options.elections;
         options.has_background() && shaken && options.rules == Rules::Selvedge

@@ -217,9 +217,11 @@ impl World {
             restarts_per_hour,
             breaks_per_hour,
             half_open_per_hour,
+            outages_per_hour,
             ..
         } = self.options;
         self.now_and_then(begin, restarts_per_hour, || Happening::Stop);
+        self.now_and_then(begin, outages_per_hour, || Happening::Outage);
         for (rate, half_open) in [(breaks_per_hour, false), (half_open_per_hour, true)] {
             self.now_and_then(begin, rate, || Happening::Break { half_open });
         }
@@ -253,6 +255,8 @@ impl World {
             Happening::Cut { channel, number } => self.cut(channel, number),
             Happening::Partition { begins } => self.part(begins),
             Happening::Stop => self.stop_one(),
+            Happening::Outage => self.outage(),
+            Happening::OrderingMissed { peer } => self.ordering_missed(peer),
             Happening::Start { peer } => self.start(peer),
             Happening::Break { half_open } => self.break_one(half_open),
             Happening::Broken { one, other } => self.broken(one, other),
@@ -575,12 +579,15 @@ impl World {
     }
 }
 
-/// Who lies, and how; leaders do not.
+/// Who lies, and how. The leaders do not, or where those are elected, nobody in the first organisation.
 fn lies(options: &Options, rng: &mut StdRng) -> BTreeMap<usize, Lie> {
-    let followers = options.peers - options.orgs;
-    let count = followers * options.liars_per_mille as usize / 1000;
-    let chosen = index::sample(rng, followers, count);
-    let liars = chosen.into_iter().map(|follower| follower + options.orgs);
+    let may_lie = |peer: &usize| !options.elections || !peer.is_multiple_of(options.orgs);
+    let followers: Vec<usize> = (options.orgs..options.peers).filter(may_lie).collect();
+    let count = followers.len() * options.liars_per_mille as usize / 1000;
+    let chosen = index::sample(rng, followers.len(), count);
+    let liars = chosen
+        .into_iter()
+        .filter_map(|at| followers.get(at).copied());
     liars.zip(Lie::ALL.into_iter().cycle()).collect()
 }
 

@@ -192,6 +192,39 @@ fn elected_leaders_fetch_whatever_happens() {
 }
 
 #[test]
+fn a_leader_without_its_ordering_node_gives_way() {
+    for seed in 0..3 {
+        sound(&Options {
+            seed,
+            peers: 8,
+            blocks: 160,
+            elections: true,
+            outages_per_hour: 400.0,
+            patience: Duration::from_secs(300),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn an_organisation_whose_leader_lies_is_served_by_another() {
+    let mut transferred = 0;
+    for seed in 0..4 {
+        let report = sound(&Options {
+            seed,
+            peers: 10,
+            orgs: 2,
+            elections: true,
+            liars_per_mille: 750,
+            patience: Duration::from_secs(300),
+            ..Options::default()
+        });
+        transferred += report.arrivals["state_transfer"];
+    }
+    assert!(transferred > 0);
+}
+
+#[test]
 fn nobody_is_suspected_falsely() {
     let report = sound(&Options {
         peers: 80,

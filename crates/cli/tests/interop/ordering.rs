@@ -20,7 +20,8 @@ pub fn mutual_tls(fabric: &Fabric) {
     }
     network.order(20);
     network.await_all_blocks(&peers);
-    assert_eq!(network.arrived(peers[1], "push"), 0.0);
+    // The other leader's pushes may be sooner now and then.
+    assert!(network.arrived(peers[1], "orderer") > 10.0);
     assert_eq!(network.arrived(peers[3], "orderer"), 0.0);
 }
 

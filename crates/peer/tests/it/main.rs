@@ -16,6 +16,7 @@ mod node;
 mod ordering;
 mod power_cut;
 mod renewal;
+mod revocation;
 mod snapshot;
 mod support;
 mod validation;

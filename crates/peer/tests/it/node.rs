@@ -490,8 +490,8 @@ async fn a_leader_without_an_ordering_service_runs_and_measures_it() {
 }
 
 /// A folder like an MSP's, with another identity in it.
-fn msp_with(network: &Network, org: usize, identity: &SigningIdentity, key: &str) -> PathBuf {
-    let folder = network.folder.path().join("expired");
+pub fn msp_with(network: &Network, org: usize, identity: &SigningIdentity, key: &str) -> PathBuf {
+    let folder = network.folder.path().join("another-msp");
     copy_folder(&network.org(org).node_msp("peer0"), &folder);
     let serialized =
         selvedge_protos::msp::SerializedIdentity::decode(identity.serialized().clone()).unwrap();

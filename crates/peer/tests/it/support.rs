@@ -1,5 +1,6 @@
 //! Organisations, a channel between two of them, and blocks of it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,7 @@ use selvedge_protos::common::{
     MetadataSignature, OrdererBlockMetadata, Policy, SignatureHeader, policy,
 };
 use selvedge_protos::envelope::OpenedEnvelope;
+use selvedge_protos::msp::{FabricMspConfig, MspConfig};
 use selvedge_protos::orderer::BatchSize;
 use selvedge_protos::protos::{AcLs, ApiResource, TxValidationCode};
 use tempfile::TempDir;
@@ -77,6 +79,15 @@ impl Network {
     }
 
     pub fn with_orderer(channel_id: &str, orderer_port: u16) -> Self {
+        Self::with(channel_id, orderer_port, None)
+    }
+
+    /// With an anchor peer of Org1 that listens at this port of the machine.
+    pub fn with_anchor(port: u16) -> Self {
+        Self::with(CHANNEL, 9, Some(port))
+    }
+
+    fn with(channel_id: &str, orderer_port: u16, anchor: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("crypto");
         let ordering = Organization::write(&root, Specification::orderer()).unwrap();
@@ -87,12 +98,12 @@ impl Network {
             host: "127.0.0.1".to_owned(),
             port,
         };
-        let applications = organizations.iter().take(2);
+        let anchors = [anchor.map(address).into_iter().collect(), Vec::new()];
         let specification = ChannelSpecification {
             channel_id,
             ordering: &ordering,
             orderer: address(orderer_port),
-            applications: applications.map(|org| (org, Vec::new())).collect(),
+            applications: organizations.iter().zip(anchors).collect(),
             batch_size: BatchSize {
                 max_message_count: 10,
                 absolute_max_bytes: 1 << 20,
@@ -146,6 +157,59 @@ impl Network {
 
     /// The same with the private key, PEM.
     pub fn expired_with_key(&self, org: usize, role: &str) -> (SigningIdentity, String) {
+        let now = time::OffsetDateTime::now_utc();
+        let validity = now - Duration::from_secs(200)..now - Duration::from_secs(2);
+        self.issue(org, role, "expired", validity, 1)
+    }
+
+    /// A member of an organisation with a certificate of one's own, and the private key, PEM.
+    pub fn issue(
+        &self,
+        org: usize,
+        role: &str,
+        name: &str,
+        validity: Range<time::OffsetDateTime>,
+        serial: u64,
+    ) -> (SigningIdentity, String) {
+        let mut params = rcgen::CertificateParams::default();
+        let mut subject = rcgen::DistinguishedName::new();
+        subject.push(rcgen::DnType::CommonName, name);
+        subject.push(rcgen::DnType::OrganizationalUnitName, role);
+        params.distinguished_name = subject;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        params.not_before = validity.start;
+        params.not_after = validity.end;
+        params.serial_number = Some(serial.into());
+        let own = rcgen::KeyPair::generate().unwrap();
+        let issued = params.signed_by(&own, &self.authority(org)).unwrap();
+        let (certificate, key) = (issued.pem(), own.serialize_pem());
+        let identity =
+            SigningIdentity::from_pem(&self.msp(org), certificate.as_bytes(), key.as_bytes());
+        (identity.unwrap(), key)
+    }
+
+    /// The list by which an organisation revokes one certificate, PEM.
+    pub fn revocation_list(&self, org: usize, serial: u64) -> String {
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::from_secs(86_400),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.authority(org)).unwrap();
+        list.pem().unwrap()
+    }
+
+    fn authority(&self, org: usize) -> rcgen::Issuer<'static, rcgen::KeyPair> {
         let ca = self.org(org).msp().join("../ca");
         let files = std::fs::read_dir(&ca).unwrap();
         let certificate = files
@@ -155,23 +219,7 @@ impl Network {
         let certificate = std::fs::read_to_string(certificate).unwrap();
         let key = std::fs::read_to_string(ca.join("priv_sk")).unwrap();
         let key = rcgen::KeyPair::from_pem(&key).unwrap();
-        let issuer = rcgen::Issuer::from_ca_cert_pem(&certificate, key).unwrap();
-
-        let mut params = rcgen::CertificateParams::default();
-        let mut name = rcgen::DistinguishedName::new();
-        name.push(rcgen::DnType::CommonName, "expired");
-        name.push(rcgen::DnType::OrganizationalUnitName, role);
-        params.distinguished_name = name;
-        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-        let now = time::OffsetDateTime::now_utc();
-        params.not_before = now - Duration::from_secs(200);
-        params.not_after = now - Duration::from_secs(2);
-        let own = rcgen::KeyPair::generate().unwrap();
-        let issued = params.signed_by(&own, &issuer).unwrap();
-        let (certificate, key) = (issued.pem(), own.serialize_pem());
-        let identity =
-            SigningIdentity::from_pem(&self.msp(org), certificate.as_bytes(), key.as_bytes());
-        (identity.unwrap(), key)
+        rcgen::Issuer::from_ca_cert_pem(&certificate, key).unwrap()
     }
 
     /// Channels over a fresh ledger folder, with room for the events of a test.
@@ -466,6 +514,19 @@ pub fn set_acl(config: &mut Config, resource: &str, policy: &str) {
     };
     acls.acls.insert(resource.to_owned(), policy);
     value.value = acls.encode_to_vec().into();
+}
+
+/// Adds a revocation list to the MSP of an organisation.
+pub fn add_revocation_list(config: &mut Config, name: &str, list: String) {
+    let root = config.channel_group.as_mut().unwrap();
+    let application = root.groups.get_mut("Application").unwrap();
+    let org = application.groups.get_mut(name).unwrap();
+    let value = org.values.get_mut("MSP").unwrap();
+    let mut msp = MspConfig::decode(value.value.clone()).unwrap();
+    let mut fabric = FabricMspConfig::decode(msp.config).unwrap();
+    fabric.revocation_list.push(list.into());
+    msp.config = fabric.encode_to_vec().into();
+    value.value = msp.encode_to_vec().into();
 }
 
 /// Takes an organisation out of the channel.

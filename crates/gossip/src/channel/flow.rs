@@ -87,6 +87,7 @@ impl<B: Payload> Channel<B> {
         }
         for sender in &senders {
             self.backoff.clear(sender);
+            self.pull_backoff.clear(sender);
         }
         self.initiator.satisfied(&number, c.now());
         if let Some(envelope) = arrived.envelope

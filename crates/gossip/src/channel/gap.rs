@@ -12,7 +12,9 @@
 //!    more ranges at once, as far as the ordered buffer reaches, until the gap is closed.
 //!
 //! A peer that does not deliver what it is said to have is avoided for a while ([`super::backoff`]). So
-//! a liar costs one attempt a second, then one a minute, and everybody else is asked meanwhile.
+//! a liar costs one attempt a second, then one a minute, and everybody else is asked meanwhile. Who was asked
+//! by pull alone is avoided for pull alone, where state transfer is enabled: after a restart a peer has its
+//! blocks in the ledger only.
 //!
 //! Fabric leaves a gap to the next pull round (4 s) or the next check (10 s). Both remain as a last
 //! resort.
@@ -208,7 +210,10 @@ impl<B: Payload> Channel<B> {
             return;
         }
         if let Some(asked) = gap.asked.take() {
-            self.backoff.failed(asked, now);
+            match c.ctx.config.state.enabled {
+                true => self.pull_backoff.failed(asked, now),
+                false => self.backoff.failed(asked, now),
+            }
         }
         gap.attempts = gap.attempts.saturating_add(1);
         gap.asked = self.pull_from_a_holder(gap.number, c);
@@ -247,6 +252,7 @@ impl<B: Payload> Channel<B> {
                 && self.exchanges_blocks_with(&peer, identities, me)
                 && !self.initiator.is_open(&peer)
                 && !self.backoff.avoids(&peer, now)
+                && !self.pull_backoff.avoids(&peer, now)
         };
         let chosen = c.view.select(1, c.ctx.rng, holds).first()?.pki_id();
         self.say_hello(chosen, c).then_some(chosen)

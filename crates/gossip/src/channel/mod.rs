@@ -164,7 +164,10 @@ pub struct Channel<B> {
     responder: Responder,
     requester: Requester,
     server: Server,
+    /// Peers that did not deliver.
     backoff: Backoff,
+    /// Peers that did not deliver by pull, and may have the block in their ledgers.
+    pull_backoff: Backoff,
     /// `None`: it has no say in who leads.
     election: Option<Election>,
     gap: Option<Gap>,
@@ -208,6 +211,7 @@ impl<B: Payload> Channel<B> {
             requester: Requester::new(config),
             server: Server::new(config.state.channel_size),
             backoff: Backoff::default(),
+            pull_backoff: Backoff::default(),
             election: None,
             gap: None,
             left_behind_at: None,
@@ -386,6 +390,7 @@ impl<B: Payload> Channel<B> {
         self.initiator.forget(peer);
         self.requester.forget(peer);
         self.backoff.clear(peer);
+        self.pull_backoff.clear(peer);
     }
 
     /// A peer is gone for good: its identity was purged or it left membership.

@@ -45,6 +45,11 @@ impl<B: Payload> Channel<B> {
         let reads = self.server.reads();
         tally.note("reads for state requests", reads.under_way(), reads.most());
         tally.note("peers that did not deliver", self.backoff.len(), peers);
+        tally.note(
+            "peers that did not deliver by pull",
+            self.pull_backoff.len(),
+            peers,
+        );
         tally.note("tracked peers", self.tracked.len(), config.limits.members);
         if let Some(election) = &self.election {
             tally.note("candidates", election.candidates(), peers);

@@ -474,3 +474,17 @@ fn a_follower_that_cannot_catch_up_says_so() {
     assert!(told(|config| config.state.enabled = true).is_empty());
     assert!(told(|config| config.org_leader = true).is_empty());
 }
+
+#[test]
+fn who_has_a_block_in_its_ledger_alone_is_asked_for_it_by_state_transfer() {
+    let mut world = World::with_state_transfer();
+    // Started a moment ago: nothing is kept for pull, so a hello gets no digest.
+    let restarted = world.member(MY_ORG, "restarted", 3);
+    world.pass(2 * SECOND);
+    let asked: Vec<_> = world
+        .take_sent(FrameKind::StateRequest)
+        .iter()
+        .map(|sent| (sent.to, sent.range()))
+        .collect();
+    assert_eq!(asked, [(restarted.id(), (1, 2))]);
+}

@@ -10,7 +10,7 @@ use selvedge_protos::gossip::gossip_message::Content;
 use selvedge_protos::gossip::{Envelope, GossipMessage};
 
 use super::peers::{Hashes, Peers, TestBlock};
-use super::{Answer, BLOCK_BUFFER, World, remember};
+use super::{Answer, World, remember};
 
 /// Actions of one event. There are two channels, a few members, and no list of more than sixteen.
 const MAX_ACTIONS: usize = 500;
@@ -38,11 +38,8 @@ impl World {
     }
 
     fn check_bounds(&self) {
-        assert!(self.gossip.members().len() <= self.limits.members);
-        assert!(self.gossip.identities().len() <= self.limits.identities);
-        assert!(self.gossip.channels().iter().count() <= self.limits.channels);
-        for channel in self.gossip.channels().iter() {
-            assert!(channel.buffered_blocks() <= 2 * BLOCK_BUFFER);
+        for size in self.gossip.occupancy() {
+            assert!(!size.is_exceeded(), "{size:?}");
         }
     }
 

@@ -110,6 +110,9 @@ pub fn expiry(fabric: &Fabric) {
     network.start_peer_as(go, Kind::Fabric, Lead::Never, &short);
     network.order(5);
     network.await_all_blocks(&[go, ours]);
+    // Blocks may be there before the membership is.
+    network.await_known(go, 1);
+    network.await_known(ours, 1);
     await_exclusion(&mut network, ours, go);
 
     network.kill_peer(go);

@@ -412,6 +412,9 @@ pub struct SimulateArgs {
     /// Restarts in an hour, of random peers that are no leaders.
     #[arg(long, default_value_t = 0.0)]
     pub restarts: f64,
+    /// Peers that leave for good in an hour, each followed by a new one; leaders stay.
+    #[arg(long, default_value_t = 0.0)]
+    pub churn: f64,
     /// Streams between random peers that break in an hour.
     #[arg(long, default_value_t = 0.0)]
     pub breaks: f64,

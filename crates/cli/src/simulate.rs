@@ -34,6 +34,7 @@ impl From<&SimulateArgs> for Options {
             background: arguments.background,
             partition: arguments.partition,
             restarts_per_hour: arguments.restarts,
+            churn_per_hour: arguments.churn,
             breaks_per_hour: arguments.breaks,
             half_open_per_hour: arguments.half_open,
             outages_per_hour: arguments.outages,

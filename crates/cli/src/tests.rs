@@ -142,7 +142,7 @@ fn simulate_has_the_defaults_of_its_crate() {
     let changed = options(
         "selvedge simulate --rules fabric --place planet --loss 0.015 --liars 0.2 \
          --partition 5s,1m,0.25 --no-state-transfer --background false --slow 0.1 --breaks 60 \
-         --half-open 6 --elections --outages 3",
+         --half-open 6 --elections --outages 3 --churn 2",
     );
     assert_eq!(changed.rules, selvedge_simulator::Rules::Fabric);
     assert_eq!(changed.place, selvedge_simulator::Place::Planet);
@@ -159,7 +159,10 @@ fn simulate_has_the_defaults_of_its_crate() {
         (changed.breaks_per_hour, changed.half_open_per_hour),
         (60.0, 6.0)
     );
-    assert_eq!(changed.outages_per_hour, 3.0);
+    assert_eq!(
+        (changed.outages_per_hour, changed.churn_per_hour),
+        (3.0, 2.0)
+    );
     let partition = changed.partition.unwrap();
     assert_eq!(
         (partition.begin.as_secs(), partition.length.as_secs()),

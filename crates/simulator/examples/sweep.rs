@@ -80,6 +80,7 @@ fn trouble(seed: u64) -> Options {
     let slow_per_mille = if digit(3) == 0 { 120 } else { 0 };
     // Some leader must be honest: see the option.
     let elections = (liars_per_mille == 0 || orgs > 1) && digit(3) == 0;
+    let churn_per_hour = if digit(3) == 0 { 400.0 } else { 0.0 };
     let outages_per_hour = if elections && digit(2) == 1 {
         900.0
     } else {
@@ -96,6 +97,7 @@ fn trouble(seed: u64) -> Options {
         liars_per_mille,
         partition,
         restarts_per_hour,
+        churn_per_hour,
         cold_start,
         breaks_per_hour,
         half_open_per_hour,

@@ -15,12 +15,16 @@ use crate::world::World;
 /// A peer is looked at after each so many events of all.
 const SAMPLED: u64 = 8;
 
-/// The limits of a peer in this network.
+/// The limits of a peer in this network. Those that have left are known for some time beside those that came.
 pub(crate) fn limits(options: &Options) -> Limits {
+    let peers = match options.churn_per_hour > 0.0 {
+        true => 2 * options.peers,
+        false => options.peers,
+    };
     Limits {
-        members: options.peers,
-        identities: options.peers,
-        relayed_state_infos: options.peers,
+        members: peers,
+        identities: peers,
+        relayed_state_infos: peers,
         channels: options.channels,
         ..Limits::default()
     }

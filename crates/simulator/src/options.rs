@@ -88,6 +88,9 @@ pub struct Options {
     pub partition: Option<Partition>,
     /// Restarts of random peers, in an hour. Leaders that were not elected are not restarted.
     pub restarts_per_hour: f64,
+    /// Random peers that leave for good, in an hour. To the place of each comes a new one of the same organisation
+    /// after a while, with an identity, endpoints and empty ledgers of its own. The first peers do not leave.
+    pub churn_per_hour: f64,
     /// Streams between random peers that break, in an hour: what is in flight is lost, and both notice.
     pub breaks_per_hour: f64,
     /// Streams between random peers that are half open for [`HALF_OPEN`], in an hour: one direction carries
@@ -129,6 +132,7 @@ impl Default for Options {
             background: None,
             partition: None,
             restarts_per_hour: 0.0,
+            churn_per_hour: 0.0,
             breaks_per_hour: 0.0,
             half_open_per_hour: 0.0,
             outages_per_hour: 0.0,
@@ -215,12 +219,18 @@ impl Options {
             let expected = "off where there are liars and one organisation: its leader may be one";
             return refuse("elections", "on".to_owned(), expected);
         }
+        if self.churn_per_hour > 0.0 && !(self.has_background() && self.state_transfer) {
+            let found = self.churn_per_hour.to_string();
+            let expected = "0 without state transfer, alive and StateInfo messages";
+            return refuse("churn", found, expected);
+        }
         if self.outages_per_hour > 0.0 && !self.elections {
             let found = self.outages_per_hour.to_string();
             return refuse("outages", found, "0 where leaders are not elected");
         }
         for (option, rate) in [
             ("restarts", self.restarts_per_hour),
+            ("churn", self.churn_per_hour),
             ("breaks", self.breaks_per_hour),
             ("half-open", self.half_open_per_hour),
             ("outages", self.outages_per_hour),
@@ -255,7 +265,7 @@ mod tests {
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 17] = [
             (|it| it.peers = 0, "peers is 0"),
             (|it| it.peers = 100_001, "peers is 100001"),
             (|it| it.orgs = 0, "orgs is 0"),
@@ -282,6 +292,10 @@ mod tests {
             ),
             (|it| it.patience = Duration::MAX, "patience is"),
             (|it| it.restarts_per_hour = -1.0, "restarts is -1"),
+            (
+                |it| (it.churn_per_hour, it.state_transfer) = (1.0, false),
+                "churn is 1, must be 0",
+            ),
             (|it| it.outages_per_hour = 1.0, "outages is 1, must be 0"),
             (
                 |it| (it.elections, it.liars_per_mille) = (true, 10),

@@ -49,13 +49,37 @@ impl SimPeer {
         base: Instant,
         lie: Option<Lie>,
     ) -> Result<Self, SimulationError> {
+        Self::named(&peer_name(index), index, 0, options, base, 0, lie)
+    }
+
+    /// One that comes to the place of this one, which has left for good.
+    pub(crate) fn successor(
+        &self,
+        index: usize,
+        options: &Options,
+        base: Instant,
+        now: Nanos,
+    ) -> Result<Self, SimulationError> {
+        let run = self.run + 1;
+        let name = format!("{}-{run}", peer_name(index));
+        Self::named(&name, index, run, options, base, now, self.lie)
+    }
+
+    fn named(
+        name: &str,
+        index: usize,
+        run: u32,
+        options: &Options,
+        base: Instant,
+        now: Nanos,
+        lie: Option<Lie>,
+    ) -> Result<Self, SimulationError> {
         let org = index % options.orgs;
-        let name = peer_name(index);
-        let identity = identity(&org_name(org), &name)
+        let identity = identity(&org_name(org), name)
             .map_err(|refusal| SimulationError::Identity(refusal.0))?;
-        let config = Arc::new(config(index, org, options));
+        let config = Arc::new(config(name, org, options));
         let key = Key(identity.pki_id());
-        let gossip = core(&identity, &config, options.seed, index, 0, base, 0)?;
+        let gossip = core(&identity, &config, options.seed, index, run, base, now)?;
         Ok(Self {
             key,
             identity,
@@ -63,7 +87,7 @@ impl SimPeer {
             config,
             lie,
             up: true,
-            run: 0,
+            run,
             wake_at: None,
             heights: vec![1; options.channels],
             fetches: vec![None; options.channels],
@@ -96,6 +120,12 @@ impl SimPeer {
         Ok(())
     }
 
+    /// Where it listens, for its own organisation and for others.
+    pub(crate) fn endpoints(&self) -> [Endpoint; 2] {
+        let config = &self.config;
+        [&config.internal_endpoint, &config.external_endpoint].map(Clone::clone)
+    }
+
     /// What it signs with, as the core has it.
     pub(crate) fn local(&self) -> &LocalPeer {
         self.gossip.me()
@@ -114,25 +144,25 @@ fn peer_name(index: usize) -> String {
     format!("peer{index}")
 }
 
-pub(crate) fn endpoint(index: usize) -> Endpoint {
-    Endpoint::new(format!("{}:7051", peer_name(index)))
+fn endpoint(name: &str) -> Endpoint {
+    Endpoint::new(format!("{name}:7051"))
 }
 
 /// The endpoint for other organisations. Large networks are simulated as organisations that do not know
 /// each other.
-pub(crate) fn external_endpoint(index: usize, options: &Options) -> Endpoint {
+fn external_endpoint(name: &str, options: &Options) -> Endpoint {
     if options.has_background() {
-        Endpoint::new(format!("{}.example.com:7051", peer_name(index)))
+        Endpoint::new(format!("{name}.example.com:7051"))
     } else {
         Endpoint::from("")
     }
 }
 
-fn config(index: usize, org: usize, options: &Options) -> Config {
+fn config(name: &str, org: usize, options: &Options) -> Config {
     let mut config = Config {
-        internal_endpoint: endpoint(index),
-        external_endpoint: external_endpoint(index, options),
-        bootstrap: vec![endpoint(org)],
+        internal_endpoint: endpoint(name),
+        external_endpoint: external_endpoint(name, options),
+        bootstrap: vec![endpoint(&peer_name(org))],
         rules: options.rules,
         use_leader_election: options.elections,
         limits: bounds::limits(options),

@@ -37,6 +37,10 @@ pub(crate) enum Happening {
     OrderingMissed { peer: usize },
     /// A random peer stops.
     Stop,
+    /// A random peer leaves for good.
+    Leave,
+    /// A new peer comes to the place of one that has left.
+    Come { place: usize },
     /// The stream between two random peers breaks; before that it is half open for a while, or not.
     Break { half_open: bool },
     /// The stream between two peers is found to be dead.

@@ -9,6 +9,7 @@ use selvedge_gossip::event::Event;
 use selvedge_gossip::types::PkiId;
 
 use crate::options::HALF_OPEN;
+use crate::peer::SimPeer;
 use crate::queue::Happening;
 use crate::wires::Nanos;
 use crate::world::{World, nanos, pair};
@@ -64,28 +65,70 @@ impl World {
     }
 
     pub(crate) fn stop_one(&mut self) {
-        let peers = self.options.peers;
         let first = match self.options.elections {
             true => 0,
             false => self.options.orgs,
         };
+        if let Some((peer, until)) = self.take_down(first) {
+            self.queue.enter(until, Happening::Start { peer });
+        }
+    }
+
+    /// Whoever bootstrap and anchor endpoints name stays.
+    pub(crate) fn leave_one(&mut self) {
+        if let Some((place, until)) = self.take_down(self.options.orgs) {
+            self.queue.enter(until, Happening::Come { place });
+        }
+    }
+
+    /// Stops a random peer from `first` on, if it is up. Returns which, and when its place is taken again.
+    fn take_down(&mut self, first: usize) -> Option<(usize, Nanos)> {
+        let peers = self.options.peers;
         if first == peers {
-            return;
+            return None;
         }
         let chosen = self.rng.random_range(first..peers);
         let pause = self.rng.random_range(1_000_000_000..40_000_000_000);
-        let at = self.now + pause;
-        if let Some(peer) = self.peers.get_mut(chosen)
-            && peer.up
-        {
-            peer.up = false;
-            if let Some(troubled) = self.troubled.get_mut(chosen) {
-                *troubled = at;
-            }
-            self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
-            self.queue.enter(at, Happening::Start { peer: chosen });
-            self.restarts_end = self.restarts_end.max(at);
+        let until = self.now + pause;
+        let peer = self.peers.get_mut(chosen).filter(|peer| peer.up)?;
+        peer.up = false;
+        if let Some(troubled) = self.troubled.get_mut(chosen) {
+            *troubled = until;
         }
+        self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
+        self.restarts_end = self.restarts_end.max(until);
+        Some((chosen, until))
+    }
+
+    pub(crate) fn come(&mut self, place: usize) {
+        let Some(former) = self.peers.get_mut(place) else {
+            return;
+        };
+        let successor = match former.successor(place, &self.options, self.base, self.now) {
+            Ok(successor) => successor,
+            Err(error) => {
+                let found = format!("nobody can follow peer {place}: {error}");
+                return self.measures.violated(found);
+            }
+        };
+        let former = std::mem::replace(former, successor);
+        if former.lie.is_none() {
+            let complete = |height: &&u64| **height == self.options.blocks + 1;
+            self.incomplete += former.heights.iter().filter(complete).count();
+        }
+        for endpoint in former.endpoints() {
+            self.by_endpoint.remove(&endpoint);
+        }
+        for other in (0..self.options.peers).filter(|other| *other != place) {
+            // What is still on its way is of or for the former one.
+            self.wires.break_stream(place, other);
+        }
+        if let Some(peer) = self.peers.get(place) {
+            self.by_id.insert(peer.identity.pki_id(), place);
+            self.by_endpoint
+                .extend(peer.endpoints().map(|endpoint| (endpoint, place)));
+        }
+        self.join_channels(place);
     }
 
     pub(crate) fn start(&mut self, index: usize) {
@@ -144,11 +187,12 @@ impl World {
     }
 
     /// A peer takes another one for dead.
-    pub(crate) fn suspects(&mut self, index: usize, suspect: &PkiId) {
-        let Some(suspect) = self.by_id.get(suspect).copied() else {
+    pub(crate) fn suspects(&mut self, index: usize, id: &PkiId) {
+        let Some(suspect) = self.by_id.get(id).copied() else {
             return;
         };
-        let is_down = self.peers.get(suspect).is_some_and(|peer| !peer.up);
+        let is_there = |peer: &SimPeer| peer.up && peer.identity.pki_id() == *id;
+        let is_down = !self.peers.get(suspect).is_some_and(is_there);
         let lately = |peer: usize| {
             let troubled = self.troubled.get(peer).copied().unwrap_or(0);
             troubled > 0 && self.now < troubled + nanos(SUSPICION)
@@ -164,6 +208,7 @@ impl World {
         let options = &self.options;
         let shaken = options.partition.is_some()
             || options.restarts_per_hour > 0.0
+            || options.churn_per_hour > 0.0
             || options.outages_per_hour > 0.0
             || options.cold_start
             || options.elections;

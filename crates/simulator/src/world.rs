@@ -20,7 +20,7 @@ use crate::introductions;
 use crate::keys::Keys;
 use crate::liars::Lie;
 use crate::options::Options;
-use crate::peer::{SimPeer, channel_name, endpoint, external_endpoint, org_name};
+use crate::peer::{SimPeer, channel_name, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
 use crate::troubles::{GRACE, LOOK, SETTLING};
@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) now: Nanos,
     pub(crate) queue: Queue,
     pub(crate) peers: Vec<SimPeer>,
+    /// The places of all peers that there are or were.
     pub(crate) by_id: BTreeMap<PkiId, usize>,
     pub(crate) by_endpoint: BTreeMap<Endpoint, usize>,
     pub(crate) channels: Vec<ChannelId>,
@@ -81,9 +82,8 @@ impl World {
         let by_id = peers.iter().enumerate();
         let by_id = by_id.map(|(index, peer)| (peer.identity.pki_id(), index));
         let mut by_endpoint: BTreeMap<Endpoint, usize> = BTreeMap::new();
-        for index in 0..options.peers {
-            by_endpoint.insert(endpoint(index), index);
-            by_endpoint.insert(external_endpoint(index, options), index);
+        for (index, peer) in peers.iter().enumerate() {
+            by_endpoint.extend(peer.endpoints().map(|endpoint| (endpoint, index)));
         }
         Ok(Self {
             base,
@@ -215,12 +215,14 @@ impl World {
         }
         let Options {
             restarts_per_hour,
+            churn_per_hour,
             breaks_per_hour,
             half_open_per_hour,
             outages_per_hour,
             ..
         } = self.options;
         self.now_and_then(begin, restarts_per_hour, || Happening::Stop);
+        self.now_and_then(begin, churn_per_hour, || Happening::Leave);
         self.now_and_then(begin, outages_per_hour, || Happening::Outage);
         for (rate, half_open) in [(breaks_per_hour, false), (half_open_per_hour, true)] {
             self.now_and_then(begin, rate, || Happening::Break { half_open });
@@ -258,6 +260,8 @@ impl World {
             Happening::Outage => self.outage(),
             Happening::OrderingMissed { peer } => self.ordering_missed(peer),
             Happening::Start { peer } => self.start(peer),
+            Happening::Leave => self.leave_one(),
+            Happening::Come { place } => self.come(place),
             Happening::Break { half_open } => self.break_one(half_open),
             Happening::Broken { one, other } => self.broken(one, other),
             Happening::Fetch { peer, run, channel } => self.fetch(peer, run, channel),
@@ -280,10 +284,14 @@ impl World {
     fn setup(&self, index: usize, channel: usize) -> ChannelSetup {
         let org = |org: usize| ChannelOrg {
             org: OrgId::new(org_name(org)),
-            anchor_peers: Some(external_endpoint(org, &self.options))
-                .filter(|endpoint| !endpoint.is_empty())
-                .into_iter()
-                .collect(),
+            anchor_peers: (self
+                .peers
+                .get(org)
+                .map(|peer| &peer.config.external_endpoint))
+            .cloned()
+            .filter(|endpoint| !endpoint.is_empty())
+            .into_iter()
+            .collect(),
         };
         let heights = self.peers.get(index).map(|peer| peer.heights.as_slice());
         let height = heights.and_then(|heights| heights.get(channel).copied());
@@ -411,7 +419,8 @@ impl World {
             self.measures.messages += 1;
             self.measures.block_copies += blocks as u64;
         }
-        if !self.peers.get(to_index).is_some_and(|peer| peer.up) {
+        let is_there = |peer: &SimPeer| peer.up && peer.identity.pki_id() == *to;
+        if !self.peers.get(to_index).is_some_and(is_there) {
             let delay = self.wires.round_trip(from, to_index, &mut self.rng);
             return self.tell_later(from, delay, Event::Unreachable(*to));
         }

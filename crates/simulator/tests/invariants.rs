@@ -192,6 +192,21 @@ fn elected_leaders_fetch_whatever_happens() {
 }
 
 #[test]
+fn who_comes_in_the_place_of_another_gets_everything() {
+    for seed in 0..3 {
+        sound(&Options {
+            seed,
+            peers: 12,
+            orgs: 2,
+            blocks: 160,
+            churn_per_hour: 900.0,
+            patience: Duration::from_secs(300),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
 fn a_leader_without_its_ordering_node_gives_way() {
     for seed in 0..3 {
         sound(&Options {

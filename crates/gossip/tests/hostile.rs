@@ -177,6 +177,39 @@ fn many_messages_of_one_author_in_one_are_not_all_looked_at() {
     assert_eq!(refused, [MessageError::Repeated { unread: 996 }]);
 }
 
+/// What is kept and passed on is small, whatever fields it was blown up with.
+#[test]
+fn a_huge_signed_message_is_refused_by_itself_and_in_a_list() {
+    let liar = identity("Org1", "liar");
+    let alive = |padding: usize| {
+        let content = Content::AliveMsg(AliveMessage {
+            membership: Some(Member {
+                pki_id: Bytes::copy_from_slice(liar.pki_id().as_bytes()),
+                ..Member::default()
+            }),
+            timestamp: Some(PeerTime::default()),
+            identity: liar.serialized().clone(),
+        });
+        let mut message = gossip_message(Tag::Empty, None, 0, content);
+        // Means nothing in an alive message.
+        message.channel = Bytes::from(vec![b'x'; padding]);
+        Envelope::signed(&message, signer(&liar).as_ref()).unwrap()
+    };
+    let too_large = |found: &MessageError| matches!(found, MessageError::FrameTooLarge { .. });
+    let (small, huge) = (alive(100), alive(200 << 10));
+    assert!(decode(small.frame().clone()).is_ok());
+    assert!(too_large(&decode(huge.frame().clone()).unwrap_err()));
+    let content = Content::MemRes(MembershipResponse {
+        alive: vec![huge.proto().clone()],
+        dead: Vec::new(),
+    });
+    let response = Envelope::unsigned(&gossip_message(Tag::Empty, None, 1, content));
+    let received = decode(response.frame().clone()).unwrap();
+    let crypto = Counting::default();
+    assert!(too_large(&verify(received, &crypto, &crypto).unwrap_err()));
+    assert_eq!(crypto.0.load(Ordering::Relaxed), 0);
+}
+
 /// Two organisations of two peers each, in one channel, that know each other.
 fn two_orgs() -> Network {
     let mut specs = peers("Org1", 2);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use selvedge_gossip::config::Rules;
 use selvedge_gossip::counters::DropReason;
-use selvedge_gossip::event::{Arrival, FrameKind, Notice};
+use selvedge_gossip::event::{Arrival, Event, FrameKind, Notice};
 use selvedge_gossip::message::{Envelope, MessageError, gossip_message};
 use selvedge_gossip::types::{ChannelId, PkiId};
 use selvedge_protos::Message as _;
@@ -526,4 +526,20 @@ fn whoever_was_not_heard_of_is_asked_before_it_is_taken_for_dead() {
         let dead = |notice: &&Notice| matches!(notice, Notice::PeerDead { .. });
         assert_eq!(node.notices.iter().find(dead), None);
     }
+}
+
+#[test]
+fn whoever_slept_does_not_take_all_others_for_dead() {
+    const SLEEPER: usize = 2;
+    let mut network = Network::new(12, &peers("Org1", 6), |_| {});
+    assert!(network.run_until(20 * SECOND, everybody));
+    network.run(20 * SECOND);
+    // Nothing reaches it for longer than anybody is believed without a sign of life, and it does nothing.
+    network.stop(SLEEPER);
+    network.run(60 * SECOND);
+    network.nodes[SLEEPER].up = true;
+    network.event(SLEEPER, Event::Wakeup);
+    assert!(network.run_until(60 * SECOND, everybody));
+    let dead = |notice: &&Notice| matches!(notice, Notice::PeerDead { .. });
+    assert_eq!(network.nodes[SLEEPER].notices.iter().find(dead), None);
 }

@@ -430,3 +430,22 @@ fn who_is_new_in_a_channel_is_told_of_us_at_once() {
     world.message(&late, info(late.state_info(2, 2)));
     assert!(world.take_sent(FrameKind::StateInfo).is_empty());
 }
+
+#[test]
+fn a_stream_that_ends_ends_the_calm() {
+    let mut world = World::new();
+    let friend = world.member(MY_ORG, "friend", 1);
+    let snapshot = |info| Message::StateInfoSnapshot(ChannelId::from(CHANNEL), vec![info]);
+    for _ in 0..100 {
+        world.pass(SECOND);
+        world.message(&friend, snapshot(friend.state_info(1, 1)));
+    }
+    let asked = |world: &mut World| {
+        let kinds = [FrameKind::StateInfoPullRequest, FrameKind::Hello];
+        kinds.map(|kind| world.take_sent(kind).len())
+    };
+    asked(&mut world);
+    world.act(|channels, c| channels.disconnected(&friend.id(), c.ctx));
+    world.pass(4 * SECOND);
+    assert_eq!(asked(&mut world), [1, 1]);
+}

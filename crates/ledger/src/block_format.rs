@@ -231,7 +231,8 @@ fn varint_length(value: u64) -> u64 {
     u64::from((64 - (value | 1).leading_zeros()).div_ceil(7))
 }
 
-fn bytes_length(bytes: &Bytes) -> u64 {
+/// How long `bytes` is with its length before it.
+pub(crate) fn bytes_length(bytes: &Bytes) -> u64 {
     let length = bytes.len() as u64;
     varint_length(length) + length
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use selvedge_protos::common::Block;
+use selvedge_protos::common::{Block, BlockMetadataIndex};
 use selvedge_protos::kvrwset::Version;
 
 use crate::block_store::{BlockStore, Options};
@@ -253,12 +253,20 @@ impl Loss {
     }
 }
 
-/// Blocks of less than a sector to some sectors.
-fn blocks_of_any_size(sizes: &[usize]) -> Vec<Block> {
+/// Blocks of less than a sector to some sectors, with so many bytes of content and of signatures, and
+/// perhaps a commit hash; its end is zeros, since of so few bytes nobody can tell that they were lost.
+fn blocks_of_any_size(sizes: &[(usize, usize, bool)]) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
-    for (number, size) in sizes.iter().enumerate() {
-        let envelope = envelope(&format!("tx-{number}"), &vec![b'x'; *size]);
-        blocks.push(next_block(blocks.last(), vec![envelope], &[0]));
+    for (number, (content, signatures, has_commit_hash)) in sizes.iter().enumerate() {
+        let envelope = envelope(&format!("tx-{number}"), &vec![b'x'; *content]);
+        let mut block = next_block(blocks.last(), vec![envelope], &[0]);
+        let slots = &mut block.metadata.as_mut().unwrap().metadata;
+        slots[BlockMetadataIndex::Signatures as usize] = vec![b's'; *signatures].into();
+        if *has_commit_hash {
+            let commit_hash = [[b'h'; 31].as_slice(), &[0; 3]].concat();
+            slots.extend([Bytes::new(), commit_hash.into()]);
+        }
+        blocks.push(block);
     }
     blocks
 }
@@ -269,7 +277,7 @@ proptest! {
     /// Twice, the second time while the ledger recovers or goes on.
     #[test]
     fn at_any_byte_and_again(
-        sizes in prop::collection::vec(0..1500_usize, 5..8),
+        sizes in prop::collection::vec((0..1500_usize, 0..900_usize, any::<bool>()), 5..8),
         shares in any::<[prop::sample::Index; 2]>(),
         kept in any::<[(prop::sample::Index, prop::sample::Index); 2]>(),
         losses in [any_loss(), any_loss()],
@@ -280,7 +288,7 @@ proptest! {
         let blocks = blocks_of_any_size(&sizes);
         let mut remains = Remains::new();
         let mut told = 0;
-        let most = sizes.iter().sum::<usize>() + 250 * sizes.len();
+        let most: usize = sizes.iter().map(|size| size.0 + size.1 + 250).sum();
         for ((share, kept), loss) in shares.into_iter().zip(kept).zip(losses) {
             let disk = FailingDisk::new(share.index(most) as u64);
             told = told.max(remains.commit(&disk, &blocks, manner));

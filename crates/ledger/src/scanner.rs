@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use selvedge_protos::block::header_hash;
-use selvedge_protos::common::Block;
+use selvedge_protos::common::{Block, BlockMetadataIndex};
 
 use crate::LedgerError;
 use crate::block_files::{BlockFiles, check_block};
-use crate::block_format::{EnvelopeSpan, MAX_VARINT_LENGTH, read_prefix};
+use crate::block_format::{EnvelopeSpan, MAX_VARINT_LENGTH, bytes_length, read_prefix};
 use crate::block_index::{BlockEntry, Place};
 use crate::bootstrap::Bootstrap;
 use crate::writer::MAX_UNSYNCED_BYTES;
@@ -177,11 +178,11 @@ impl<'a> Scanner<'a> {
         let previous = self.previous.as_ref();
         let end = usize::try_from(total).unwrap_or(record.len());
         match check_block(record.slice(prefix..end), prefix, self.number, previous) {
-            Ok((block, spans)) => Ok(Some(self.advance(total, block, spans))),
-            Err(reason) if self.is_unwritten(&record, open)? => {
-                self.torn = Some(format!("it was not written completely: {reason}"));
-                Ok(None)
+            Ok((block, _)) if self.has_lost_metadata(&block, &record, open, end) => {
+                Ok(self.unwritten("its metadata is zeros"))
             }
+            Ok((block, spans)) => Ok(Some(self.advance(total, block, spans))),
+            Err(reason) if self.is_unwritten(&record, open)? => Ok(self.unwritten(&reason)),
             Err(reason) => Err(self.corrupt(reason)),
         }
     }
@@ -217,6 +218,11 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
+    fn unwritten(&mut self, reason: &str) -> Option<ScannedBlock> {
+        self.torn = Some(format!("it was not written completely: {reason}"));
+        None
+    }
+
     /// Whether a record that is no block counts as a write that did not end: nothing from it on was told to be
     /// committed, and it has parts that never reached the disk. After a power cut some file systems show
     /// zeros there. It is the last record, or one of the last few, which were to be synced together: then
@@ -225,17 +231,31 @@ impl<'a> Scanner<'a> {
         if self.file < self.last {
             return Ok(false);
         }
-        let left = open.length - self.offset;
         let end = self.offset + record.len() as u64;
         let mut bytes = record.to_vec();
-        if end == open.length || left <= MAX_UNSYNCED_BYTES {
+        if self.may_be_unsynced(end, open) {
             // The sector that it ends in may have been written with it or not at all.
             bytes.extend(open.rest_of_sector(end)?);
-            if has_unwritten_sector(&bytes, self.offset) || begins_unwritten(&bytes, self.offset) {
+            let has_unwritten_sector = unwritten_sectors(&bytes, self.offset).next().is_some();
+            if has_unwritten_sector || begins_unwritten(&bytes, self.offset) {
                 return Ok(true);
             }
         }
         Ok(bytes.iter().all(|byte| *byte == 0) && open.only_zeros_follow()?)
+    }
+
+    /// Whether a record that reads as a block, which ends at `end` in it, is a write that did not end all the same.
+    fn has_lost_metadata(&self, block: &Block, record: &[u8], open: &OpenFile, end: usize) -> bool {
+        let sealed = sealed_parts(block, end);
+        let is_lost = |zeros| sealed.iter().any(|part| overlap(part, &zeros) >= TELLING);
+        self.may_be_unsynced(self.offset + end as u64, open)
+            && unwritten_sectors(record, self.offset).any(is_lost)
+    }
+
+    /// Whether a record that ends at `end` may have been written and not synced.
+    fn may_be_unsynced(&self, end: u64, open: &OpenFile) -> bool {
+        let left = open.length - self.offset;
+        self.file == self.last && (end == open.length || left <= MAX_UNSYNCED_BYTES)
     }
 
     fn corrupt(&self, reason: String) -> LedgerError {
@@ -248,6 +268,15 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// So many zeros do not stand in a signature or a hash by chance. That the last three bytes of a commit hash
+/// were lost, alone in their sector, is not seen.
+const TELLING: usize = 4;
+
+const SEALED_SLOTS: [usize; 2] = [
+    BlockMetadataIndex::Signatures as usize,
+    BlockMetadataIndex::CommitHash as usize,
+];
+
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
 
@@ -256,15 +285,40 @@ fn into_sector(offset: u64) -> usize {
     usize::try_from(offset % SECTOR as u64).unwrap_or_default()
 }
 
-/// Whether a sector that the bytes fill, or their last part of one, is all zeros. Shorter runs of
-/// zeros at the end say nothing, since the last metadata slots are often empty.
-fn has_unwritten_sector(bytes: &[u8], offset: u64) -> bool {
-    const TELLING: usize = 64;
-    let aligned = bytes.get((SECTOR - into_sector(offset)) % SECTOR..);
-    aligned
-        .unwrap_or_default()
-        .chunks(SECTOR)
-        .any(|sector| sector.len() >= TELLING && sector.iter().all(|byte| *byte == 0))
+/// The sectors that the bytes fill, and their last part of one, as far as they are all zeros.
+fn unwritten_sectors(bytes: &[u8], offset: u64) -> impl Iterator<Item = Range<usize>> {
+    let first = (SECTOR - into_sector(offset)) % SECTOR;
+    let sectors = bytes.get(first..).unwrap_or_default().chunks(SECTOR);
+    sectors
+        .zip((first..).step_by(SECTOR))
+        .filter(|(sector, _)| sector.iter().all(|byte| *byte == 0))
+        .map(|(sector, start)| start..start + sector.len())
+}
+
+/// Where a record that ends at `end` has the signatures and the commit hash of its block. Zeros in place of
+/// them leave a block that reads well: where lengths are lost none does, and the hash in the header
+/// covers the envelopes. The verdicts of a large block can be as many zeros; where they are lost, so
+/// is a part of these.
+fn sealed_parts(block: &Block, mut end: usize) -> Vec<Range<usize>> {
+    let slots = block
+        .metadata
+        .as_ref()
+        .map_or(&[][..], |metadata| &metadata.metadata);
+    let mut parts = Vec::with_capacity(2);
+    for (index, slot) in slots.iter().enumerate().rev() {
+        let start = end.saturating_sub(slot.len());
+        if SEALED_SLOTS.contains(&index) {
+            parts.push(start..end);
+        }
+        end = end.saturating_sub(bytes_length(slot) as usize);
+    }
+    parts
+}
+
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> usize {
+    one.end
+        .min(other.end)
+        .saturating_sub(one.start.max(other.start))
 }
 
 /// Whether the sector in which the bytes begin is all zeros from there on. No record has the length 0.

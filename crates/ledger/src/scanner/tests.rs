@@ -135,14 +135,72 @@ fn a_block_that_is_not_the_next_is_corrupt() {
 
 #[test]
 fn sectors_of_zeros_are_seen_where_they_lie_in_the_file() {
+    let unwritten = |bytes: &[u8], offset| {
+        let sectors = unwritten_sectors(bytes, offset);
+        sectors
+            .map(|sector| (sector.start, sector.end))
+            .collect::<Vec<_>>()
+    };
     let mut record = vec![1; 3000];
-    assert!(!has_unwritten_sector(&record, 100));
+    assert_eq!(unwritten(&record, 100), []);
     record[412..924].fill(0);
-    assert!(has_unwritten_sector(&record, 100));
-    assert!(!has_unwritten_sector(&record, 101));
+    assert_eq!(unwritten(&record, 100), [(412, 924)]);
+    assert_eq!(unwritten(&record, 101), []);
     let mut record = vec![1; 600];
     record[512..].fill(0);
-    assert!(has_unwritten_sector(&record, 0));
-    assert!(!has_unwritten_sector(&record[..520], 0));
-    assert!(!has_unwritten_sector(&[], 7));
+    assert_eq!(unwritten(&record, 0), [(512, 600)]);
+    assert_eq!(unwritten(&record[..513], 0), [(512, 513)]);
+    assert_eq!(unwritten(&[], 7), []);
+}
+
+/// A block whose record, at the beginning of a file, is so long that the last `tail` bytes lie in a sector of
+/// their own. It has many verdicts, all zeros.
+fn block_with_tail(tail: usize, signatures: usize, commit_hash: &[u8]) -> Block {
+    (0..SECTOR)
+        .map(|more| {
+            let mut block = chain(1).remove(0);
+            block.metadata.as_mut().unwrap().metadata = vec![
+                vec![1; signatures + more].into(),
+                Bytes::new(),
+                vec![0; 2 * SECTOR].into(),
+                Bytes::new(),
+                Bytes::copy_from_slice(commit_hash),
+            ];
+            block
+        })
+        .find(|block| record(block).len() % SECTOR == tail)
+        .unwrap()
+}
+
+fn is_torn(record: &[u8]) -> bool {
+    let (_folder, files) = folder_of(&[record]);
+    let scan = scan(&files).unwrap();
+    assert_eq!(scan.blocks.is_empty(), scan.torn);
+    scan.torn
+}
+
+#[test]
+fn a_last_sector_that_was_lost_is_seen_by_its_lengths_or_the_commit_hash() {
+    for tail in 4..60 {
+        let mut record = record(&block_with_tail(tail, 1, &[7; 34]));
+        assert!(!is_torn(&record));
+        let length = record.len();
+        record[length - tail..].fill(0);
+        assert!(is_torn(&record), "{tail}");
+    }
+    // A hash may end with a zero, and a block with empty slots.
+    assert!(!is_torn(&record(&block_with_tail(
+        2,
+        1,
+        &[&[7; 32][..], &[0; 2]].concat()
+    ))));
+    assert!(!is_torn(&record(&block_with_tail(30, 1, &[]))));
+}
+
+#[test]
+fn a_sector_of_signatures_that_was_lost_is_seen() {
+    let mut record = record(&block_with_tail(100, 3 * SECTOR, &[7; 34]));
+    assert!(!is_torn(&record));
+    record[2 * SECTOR..3 * SECTOR].fill(0);
+    assert!(is_torn(&record));
 }

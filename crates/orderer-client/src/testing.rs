@@ -23,6 +23,7 @@ use selvedge_transport::services::orderer::atomic_broadcast_server::{
 use selvedge_transport::{
     ClientAuth, ConnectOptions, ServerOptions, ServerTls, TlsIdentity, TlsPeer, bind, serve,
 };
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -229,6 +230,8 @@ pub(crate) struct TestOrderer {
     pub(crate) address: String,
     state: Arc<State>,
     stop: CancellationToken,
+    /// Keeps the port for this node when it has ended.
+    _port: TcpSocket,
 }
 
 struct State {
@@ -243,8 +246,11 @@ impl TestOrderer {
     }
 
     pub(crate) async fn start_at(address: &str, ca: &Ca, blocks: &[Block]) -> Self {
-        let listener = bind(address.to_owned()).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind(address.parse().unwrap()).unwrap();
+        let address = port.local_addr().unwrap().to_string();
+        let listener = bind(address.clone()).await.unwrap();
         let state = Arc::new(State {
             blocks: watch::Sender::new(blocks.to_vec()),
             conduct: Mutex::default(),
@@ -270,6 +276,7 @@ impl TestOrderer {
             address,
             state,
             stop,
+            _port: port,
         }
     }
 
@@ -432,7 +439,7 @@ pub(crate) fn options() -> FetchOptions {
         retry_max: Duration::from_millis(50),
         give_up_after: None,
         connect: ConnectOptions {
-            timeout: Duration::from_secs(3),
+            timeout: Duration::from_secs(60),
             ..ConnectOptions::default()
         },
         ..FetchOptions::default()
@@ -443,14 +450,23 @@ pub(crate) fn no_overrides() -> HashMap<String, crate::AddressOverride> {
     HashMap::new()
 }
 
-/// Awaits a condition, for at most ten seconds.
+/// Nothing here takes nearly as long, on however busy a machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Awaits what must come soon.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("it takes too long")
+}
+
+/// Awaits a condition.
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "not within ten seconds: {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let asking = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let result = tokio::time::timeout(DEADLINE, asking).await;
+    result.unwrap_or_else(|_| panic!("it did not become so in time: {what}"));
 }

@@ -436,16 +436,28 @@ pub enum FrameKind {
 /// How a send queue treats a frame when it is short of room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FrameClass {
-    /// Small, keeps membership and the conversations going: sent first, dropped last.
+    /// Says who is alive and who leads: if it comes late, the living are taken for dead. Sent first, dropped last.
+    Liveness,
+    /// Small, keeps the conversations going.
     Control,
-    /// Large, and the receiver can ask again: dropped first.
+    /// Large, and the receiver can ask again: sent last, dropped first.
     Bulk,
+}
+
+impl FrameClass {
+    /// All, in the order in which they are sent.
+    pub const ALL: [Self; 3] = [Self::Liveness, Self::Control, Self::Bulk];
 }
 
 impl FrameKind {
     /// Its class: whatever carries blocks or private data is bulk.
     pub fn class(self) -> FrameClass {
         match self {
+            Self::Alive
+            | Self::AliveBundle
+            | Self::MembershipRequest
+            | Self::MembershipResponse
+            | Self::Leadership => FrameClass::Liveness,
             Self::Block
             | Self::BlockUpdate
             | Self::StateResponse

@@ -31,6 +31,8 @@
 //! - [`emitter`]: what is pushed, in batches; who gets it is decided when a batch leaves.
 //! - [`message_store`]: the newest message of each author.
 //! - [`admission`]: how much other peers may have this peer do at a time.
+//! - [`send_queue`]: what waits for one peer, in which order it leaves, and what is dropped. Not a part of the core:
+//!   the transport has one for each peer, and so has the simulator.
 //! - [`context`]: what a state machine may use while it handles an event.
 //! - [`counters`]: nothing is dropped without being counted here.
 //!
@@ -64,6 +66,7 @@ pub mod occupancy;
 pub mod ordered_buffer;
 pub mod private_data;
 pub mod pull;
+pub mod send_queue;
 pub mod state_transfer;
 pub mod types;
 

@@ -394,7 +394,7 @@ impl Network {
                 channel,
             } => {
                 assert!(
-                    kind.class() == FrameClass::Control || channel.is_some(),
+                    kind.class() != FrameClass::Bulk || channel.is_some(),
                     "{kind:?}"
                 );
                 let received = decode(frame.clone()).unwrap();

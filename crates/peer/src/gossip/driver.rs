@@ -7,6 +7,7 @@ use std::time::Instant;
 use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, Notice};
 use selvedge_gossip::node::Gossip;
+use selvedge_gossip::send_queue::Lane;
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
 use selvedge_transport::gossip::{GossipTransport, SendOutcome};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -187,8 +188,8 @@ impl Driver {
                 channel,
             } => {
                 let size = frame.len() as u64;
-                let class = errands::class(kind, channel.as_ref());
-                let sent = transport.send(&errands::address(&to), class, frame);
+                let lane = Lane::of(kind, channel);
+                let sent = transport.send(&errands::address(&to), lane, frame);
                 // The transport counts what it drops.
                 if sent == SendOutcome::Queued {
                     let gossip = self.parts.metrics.gossip();

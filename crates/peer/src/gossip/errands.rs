@@ -8,11 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use selvedge_channel::BlockError;
 use selvedge_gossip::crypto::{ChannelRef, Crypto, Identity};
-use selvedge_gossip::event::{
-    ArrivedBlock, DialOutcome, DialPurpose, Event, FrameClass as GossipClass, FrameKind,
-};
+use selvedge_gossip::event::{ArrivedBlock, DialOutcome, DialPurpose, Event};
 use selvedge_gossip::types::{ChannelId, Endpoint, Peer};
-use selvedge_transport::gossip::{FrameClass, GossipTransport, Lane, PeerAddress};
+use selvedge_transport::gossip::{GossipTransport, PeerAddress};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -282,16 +280,6 @@ pub fn address(peer: &Peer) -> PeerAddress {
     PeerAddress {
         pki_id: peer.pki_id.0,
         endpoint: peer.endpoint.to_string(),
-    }
-}
-
-/// The class of a frame in the words of the transport; each channel is a lane.
-pub fn class(kind: FrameKind, channel: Option<&ChannelId>) -> FrameClass {
-    match kind.class() {
-        GossipClass::Control => FrameClass::Control,
-        GossipClass::Bulk => {
-            FrameClass::Bulk(Lane::new(channel.map_or_else(Arc::default, Arc::from)))
-        }
     }
 }
 

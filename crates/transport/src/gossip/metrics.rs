@@ -27,12 +27,12 @@ counters! {
     frames_received,
     /// Bytes of these frames.
     bytes_received,
-    /// Control frames that found a full queue (with the next: `gossip_comm_overflow_count`).
+    /// Frames other than bulk that found a full queue, or were pushed out of it by more urgent ones or by a channel
+    /// that held less (with the next: `gossip_comm_overflow_count`).
     control_overflowed,
-    /// Bulk frames that found a full queue, or were pushed out of it by control frames or by a channel
-    /// that held less.
+    /// Bulk frames, likewise.
     bulk_overflowed,
-    /// Frames for peers that could not be reached, of both classes.
+    /// Frames for peers that could not be reached.
     unreachable_dropped,
     /// Frames that were never accepted: too large, too many peers, or stopped.
     refused,

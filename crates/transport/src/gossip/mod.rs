@@ -7,13 +7,12 @@
 //!
 //! [`GossipTransport`] keeps at most one stream in use for each PKI-ID, dials when there is
 //! something to send, and reports what happens on one bounded channel of [`GossipEvent`]s. It
-//! knows nothing about the meaning of frames, only how readily each kind may be dropped and which of
-//! them belong to one channel ([`FrameClass`]): channels share the way to a peer fairly.
+//! knows nothing about the meaning of frames, only in which [lane](selvedge_gossip::send_queue) of a peer's queue
+//! each one waits.
 //!
 //! Source of the rules: Fabric's `gossip/comm`. What differs from it is said where it is done.
 
 mod authentication;
-mod lanes;
 mod limit;
 mod metrics;
 mod outbound;
@@ -31,7 +30,6 @@ pub use transport::GossipTransport;
 pub use window::Hold;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,27 +90,6 @@ pub struct PeerAddress {
     pub pki_id: PkiId,
     /// Where it listens, `host:port`.
     pub endpoint: String,
-}
-
-/// What may happen to a frame when a peer's queue is full.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FrameClass {
-    /// Small messages that keep the protocol going. They go first, and push out bulk.
-    Control,
-    /// Blocks and other large content that a peer can fetch again. Lanes share the way to a peer: each gets
-    /// its part of the bytes, and none pushes out another that holds less.
-    Bulk(Lane),
-}
-
-/// What bulk frames have in common that take turns with others: a channel. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lane(Arc<str>);
-
-impl Lane {
-    /// The lane of this name.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
 }
 
 /// What became of a frame that was to be sent.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use selvedge_gossip::send_queue::WRITE_AHEAD;
 use selvedge_protos::gossip::Empty;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -12,7 +13,7 @@ use tonic::{Request, Status, Streaming};
 use super::authentication::{Proven, own_message};
 use super::limit::{HandshakeLimit, LimitedConnection};
 use super::service::{PING_PATH, STREAM_PATH};
-use super::stream::{Outgoing, WRITE_AHEAD};
+use super::stream::Outgoing;
 use super::transport::Shared;
 use super::{GossipMetrics, HandshakeFailure, PeerError, PeerInfo, PkiId};
 use crate::codec::RawCodec;

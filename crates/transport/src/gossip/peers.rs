@@ -11,12 +11,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use selvedge_gossip::send_queue::{Evicted, Lane};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::SendQueue;
-use super::{FrameClass, GossipOptions, PeerAddress, PkiId};
+use super::queue::PeerQueue;
+use super::{GossipOptions, PeerAddress, PkiId};
 
 /// A stream that ends sooner did not count as a success.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ pub(super) struct Peers {
 }
 
 struct Slot {
-    queue: Arc<SendQueue>,
+    queue: Arc<PeerQueue>,
     streams: Vec<StreamRecord>,
     dial: Dial,
     /// Where it was last to be found.
@@ -67,9 +68,9 @@ pub(super) struct StreamSignals {
 /// What became of a frame.
 #[derive(Debug)]
 pub(super) enum Offered {
-    /// In the queue; `evicted` bulk frames made room. `dial` says to dial now.
+    /// In the queue; others made room. `dial` says to dial now.
     Queued {
-        evicted: usize,
+        evicted: Evicted,
         dial: Option<CancellationToken>,
     },
     Full,
@@ -101,7 +102,7 @@ impl Peers {
     pub(super) fn offer(
         &mut self,
         peer: &PeerAddress,
-        class: FrameClass,
+        lane: Lane,
         frame: bytes::Bytes,
         now: Instant,
     ) -> Offered {
@@ -115,7 +116,7 @@ impl Peers {
         if idle && matches!(slot.dial, Dial::NotBefore(time) if now < time) {
             return Offered::TooEarly;
         }
-        let pushed = slot.queue.push(class, frame);
+        let pushed = slot.queue.push(lane, frame);
         if !pushed.accepted {
             return Offered::Full;
         }
@@ -180,7 +181,7 @@ impl Peers {
         pki_id: PkiId,
         stream: StreamRecord,
         now: Instant,
-    ) -> Option<(Arc<SendQueue>, bool)> {
+    ) -> Option<(Arc<PeerQueue>, bool)> {
         let window = self.options.handshake_timeout;
         let own_is_smaller = self.own < pki_id;
         let slot = self.slot(pki_id, now)?;
@@ -310,7 +311,7 @@ impl Peers {
 impl Slot {
     fn new(options: &GossipOptions) -> Self {
         Self {
-            queue: Arc::new(SendQueue::new(
+            queue: Arc::new(PeerQueue::new(
                 options.send_buffer,
                 options.send_buffer_bytes,
             )),

@@ -7,15 +7,11 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::peers::StreamSignals;
-use super::queue::SendQueue;
+use super::queue::PeerQueue;
 use super::transport::Shared;
 use super::window::Window;
 use super::{DisconnectReason, GossipEvent, GossipMetrics, PkiId};
 use crate::connect::Connection;
-
-/// Frames that a stream takes ahead of HTTP/2's flow control. They are lost if it breaks, and nothing
-/// overtakes them any more.
-pub(super) const WRITE_AHEAD: usize = 2;
 
 /// Frames to the other side; an error ends an inbound stream with that status.
 pub(super) type Outgoing = mpsc::Sender<Result<Bytes, Status>>;
@@ -27,7 +23,7 @@ pub(super) struct Stream {
     pub(super) pki_id: PkiId,
     pub(super) outbound: bool,
     pub(super) signals: StreamSignals,
-    pub(super) queue: Arc<SendQueue>,
+    pub(super) queue: Arc<PeerQueue>,
     pub(super) incoming: Streaming<Bytes>,
     pub(super) outgoing: Outgoing,
     /// Keeps an outbound connection open.
@@ -128,7 +124,7 @@ async fn read(shared: &Shared, pki_id: PkiId, incoming: &mut Streaming<Bytes>) -
 
 /// Takes frames from the queue as fast as the stream takes them. Returns when the stream is
 /// closed. When dropped, no frame is in its hands.
-async fn write(shared: &Shared, queue: &SendQueue, id: u64, outgoing: &Outgoing) {
+async fn write(shared: &Shared, queue: &PeerQueue, id: u64, outgoing: &Outgoing) {
     loop {
         let Ok(place) = outgoing.reserve().await else {
             return;

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
+use selvedge_gossip::event::FrameClass;
+use selvedge_gossip::send_queue::Lane;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,8 +34,16 @@ impl Drop for Node {
     }
 }
 
-fn bulk(channel: &str) -> FrameClass {
-    FrameClass::Bulk(Lane::new(channel))
+const CONTROL: Lane = Lane {
+    class: FrameClass::Control,
+    channel: None,
+};
+
+fn bulk(channel: &str) -> Lane {
+    Lane {
+        class: FrameClass::Bulk,
+        channel: Some(channel.into()),
+    }
 }
 
 fn options() -> GossipOptions {
@@ -87,7 +97,7 @@ impl Node {
 
     fn send(&self, to: &Self, text: &str) -> SendOutcome {
         let frame = Bytes::copy_from_slice(text.as_bytes());
-        self.transport.send(&to.address, FrameClass::Control, frame)
+        self.transport.send(&to.address, CONTROL, frame)
     }
 
     async fn event(&mut self) -> GossipEvent {
@@ -304,7 +314,7 @@ async fn a_dialled_peer_must_be_the_expected_one_or_of_its_organisation() {
         ..b.address.clone()
     };
     a.transport
-        .send(&expected, FrameClass::Control, Bytes::from("secret"));
+        .send(&expected, CONTROL, Bytes::from("secret"));
     let DisconnectReason::Unreachable(reason) = a.disconnected().await else {
         panic!()
     };
@@ -323,7 +333,7 @@ async fn a_dialled_peer_must_be_the_expected_one_or_of_its_organisation() {
     };
     c.transport.send(
         &expected,
-        FrameClass::Control,
+        CONTROL,
         Bytes::from("for you all the same"),
     );
     match c.event().await {
@@ -577,7 +587,7 @@ async fn a_new_stream_replaces_the_old_one_without_a_disconnect() {
         endpoint: "localhost:1".to_owned(),
     };
     node.transport
-        .send(&to, FrameClass::Control, Bytes::from("to the newest"));
+        .send(&to, CONTROL, Bytes::from("to the newest"));
     assert_eq!(
         second.incoming.message().await.unwrap().unwrap(),
         "to the newest"
@@ -607,7 +617,7 @@ async fn an_unreachable_peer_is_not_dialled_for_each_message() {
         endpoint: closed.to_string(),
         ..b.address.clone()
     };
-    let send = |to: &PeerAddress| a.transport.send(to, FrameClass::Control, Bytes::from("x"));
+    let send = |to: &PeerAddress| a.transport.send(to, CONTROL, Bytes::from("x"));
     assert_eq!(send(&nowhere), SendOutcome::Queued);
     eventually("the dial has failed", || {
         a.transport.metrics().dials_failed() == 1
@@ -655,7 +665,7 @@ async fn half_open_connections_are_found_by_keepalive() {
         ..b.address.clone()
     };
     a.transport
-        .send(&through, FrameClass::Control, Bytes::from("x"));
+        .send(&through, CONTROL, Bytes::from("x"));
     a.connected().await;
     freeze.cancel();
     assert!(matches!(
@@ -673,7 +683,7 @@ async fn a_peer_that_accepts_and_says_nothing_is_given_up() {
         pki_id: [7; 32],
         endpoint,
     };
-    a.transport.send(&to, FrameClass::Control, Bytes::from("x"));
+    a.transport.send(&to, CONTROL, Bytes::from("x"));
     let DisconnectReason::Unreachable(reason) = a.disconnected().await else {
         panic!()
     };
@@ -729,7 +739,7 @@ async fn shutdown_does_not_wait_for_unread_events_or_running_dials() {
         pki_id: [7; 32],
         endpoint,
     };
-    a.transport.send(&to, FrameClass::Control, Bytes::from("x"));
+    a.transport.send(&to, CONTROL, Bytes::from("x"));
     eventually("connected", || !a.transport.connected().is_empty()).await;
     let stopped = tokio::time::timeout(Duration::from_secs(10), a.transport.shutdown());
     stopped.await.unwrap();

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use selvedge_gossip::event::FrameClass;
+use selvedge_gossip::send_queue::{Lane, WRITE_AHEAD};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +22,10 @@ use super::limit::HandshakeLimit;
 use super::outbound::Established;
 use super::peers::{Ended, Offered, Peers, StreamRecord, StreamSignals};
 use super::service::GossipService;
-use super::stream::{Outgoing, Stream, WRITE_AHEAD};
+use super::stream::{Outgoing, Stream};
 use super::{
-    DisconnectReason, FrameClass, GossipEvent, GossipMetrics, GossipOptions, HandshakeFailure,
-    PeerAddress, PeerAuthenticator, PeerError, PeerInfo, PkiId, SendOutcome,
+    DisconnectReason, GossipEvent, GossipMetrics, GossipOptions, HandshakeFailure, PeerAddress,
+    PeerAuthenticator, PeerError, PeerInfo, PkiId, SendOutcome,
 };
 use crate::io::TlsPeer;
 use crate::log_limit::LogLimit;
@@ -101,8 +103,8 @@ impl GossipTransport {
     /// if there is no stream to it; or it is dropped, counted, and the outcome says why.
     ///
     /// Must be called in a tokio runtime.
-    pub fn send(&self, peer: &PeerAddress, class: FrameClass, frame: Bytes) -> SendOutcome {
-        self.0.send(peer, class, frame)
+    pub fn send(&self, peer: &PeerAddress, lane: Lane, frame: Bytes) -> SendOutcome {
+        self.0.send(peer, lane, frame)
     }
 
     /// Asks who listens at `endpoint`, and for nothing else: no stream stays. With `expected`, a
@@ -170,19 +172,21 @@ impl Shared {
             .unwrap_or(Err(PeerError::Stopped))
     }
 
-    fn send(self: &Arc<Self>, peer: &PeerAddress, class: FrameClass, frame: Bytes) -> SendOutcome {
+    fn send(self: &Arc<Self>, peer: &PeerAddress, lane: Lane, frame: Bytes) -> SendOutcome {
         if self.stop.is_cancelled() || frame.len() > self.options.max_frame {
             GossipMetrics::add(&self.metrics.refused, 1);
             return SendOutcome::DroppedRefused;
         }
-        let overflowed = match class {
-            FrameClass::Control => &self.metrics.control_overflowed,
-            FrameClass::Bulk(_) => &self.metrics.bulk_overflowed,
+        let metrics = &self.metrics;
+        let overflowed = match lane.class {
+            FrameClass::Liveness | FrameClass::Control => &metrics.control_overflowed,
+            FrameClass::Bulk => &metrics.bulk_overflowed,
         };
-        let offered = self.lock_peers().offer(peer, class, frame, Instant::now());
+        let offered = self.lock_peers().offer(peer, lane, frame, Instant::now());
         match offered {
             Offered::Queued { evicted, dial } => {
-                GossipMetrics::add(&self.metrics.bulk_overflowed, evicted);
+                GossipMetrics::add(&metrics.bulk_overflowed, evicted.bulk);
+                GossipMetrics::add(&metrics.control_overflowed, evicted.control);
                 if let Some(attempt) = dial {
                     self.spawn_dial(peer.clone(), attempt);
                 }

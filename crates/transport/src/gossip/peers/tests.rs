@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use futures::FutureExt;
+use selvedge_gossip::event::FrameClass;
 
 use super::*;
 
@@ -25,6 +26,11 @@ fn address(pki_id: PkiId) -> PeerAddress {
     }
 }
 
+const CONTROL: Lane = Lane {
+    class: FrameClass::Control,
+    channel: None,
+};
+
 fn frame() -> Bytes {
     Bytes::from_static(b"frame")
 }
@@ -48,12 +54,12 @@ fn is_retired(signals: &StreamSignals) -> bool {
 }
 
 fn offer(peers: &mut Peers, pki_id: PkiId, now: Instant) -> Offered {
-    peers.offer(&address(pki_id), FrameClass::Control, frame(), now)
+    peers.offer(&address(pki_id), CONTROL, frame(), now)
 }
 
 /// Which of these streams takes frames out.
-async fn current(queue: &SendQueue, streams: &[u64]) -> u64 {
-    queue.push(FrameClass::Control, frame());
+async fn current(queue: &PeerQueue, streams: &[u64]) -> u64 {
+    queue.push(CONTROL, frame());
     for id in streams {
         tokio::select! {
             biased;

@@ -1,17 +1,18 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 
-fn lane(name: &str) -> Lane {
-    Lane::new(name)
+fn lane(name: &str) -> Option<ChannelId> {
+    Some(ChannelId::from(name))
 }
 
 fn frame(length: usize) -> Bytes {
     Bytes::from(vec![0; length])
 }
 
-fn filled(frames: &[(&str, usize)]) -> Lanes {
-    let mut lanes = Lanes::default();
+fn filled(frames: &[(&str, usize)]) -> Lanes<Bytes> {
+    let mut lanes = Lanes::<Bytes>::default();
     for (name, length) in frames {
         lanes.push(lane(name), frame(*length));
     }
@@ -19,14 +20,15 @@ fn filled(frames: &[(&str, usize)]) -> Lanes {
 }
 
 /// What leaves, in order.
-fn drain(lanes: &mut Lanes) -> Vec<(Lane, usize)> {
+fn drain(lanes: &mut Lanes<Bytes>) -> Vec<(Option<ChannelId>, usize)> {
     std::iter::from_fn(|| lanes.pop())
         .map(|(lane, frame)| (lane, frame.len()))
         .collect()
 }
 
-fn lanes_of(frames: &[(Lane, usize)]) -> String {
-    frames.iter().map(|(lane, _)| &*lane.0).collect()
+fn lanes_of(frames: &[(Option<ChannelId>, usize)]) -> String {
+    let names = frames.iter().flat_map(|(lane, _)| lane);
+    names.map(ChannelId::as_str).collect()
 }
 
 #[test]
@@ -71,10 +73,10 @@ fn nobody_wins_by_being_empty_for_a_moment() {
     let mut lanes = filled(&[("L", 1000)]);
     let mut bytes = [0, 0];
     for _ in 0..1100 {
-        if lanes.size_of(&lane("L")).frames == 0 {
+        if lanes.size_of(lane("L").as_ref()).frames == 0 {
             lanes.push(lane("L"), frame(1000));
         }
-        while lanes.size_of(&lane("s")).frames < 2 {
+        while lanes.size_of(lane("s").as_ref()).frames < 2 {
             lanes.push(lane("s"), frame(10));
         }
         let (left, frame) = lanes.pop().unwrap();
@@ -99,9 +101,9 @@ fn the_back_of_the_longest_lane_gives_way() {
     let limit = |frames, bytes| Size { frames, bytes };
     // Bytes are short: "a" holds more of them. Frames are short: "b" does.
     assert_eq!(lanes.shrink(limit(5, 800), Size::default()), Some(1));
-    assert_eq!(lanes.size_of(&lane("a")), limit(1, 300));
+    assert_eq!(lanes.size_of(lane("a").as_ref()), limit(1, 300));
     assert_eq!(lanes.shrink(limit(3, 800), Size::default()), Some(1));
-    assert_eq!(lanes.size_of(&lane("b")), limit(2, 201));
+    assert_eq!(lanes.size_of(lane("b").as_ref()), limit(2, 201));
     assert_eq!(lanes.shrink(limit(3, 800), Size::default()), Some(0));
     // Who holds no more than is spared gives nothing, and then nobody does.
     assert_eq!(lanes.shrink(limit(3, 200), limit(1, 250)), None);
@@ -117,7 +119,7 @@ proptest! {
     fn lanes_that_wait_get_equally_many_bytes(
         lengths in prop::collection::vec(prop::collection::vec(1_usize..1000, 1..40), 2..6),
     ) {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::<Bytes>::default();
         for (number, lengths) in lengths.iter().enumerate() {
             for length in lengths {
                 lanes.push(lane(&number.to_string()), frame(*length));
@@ -126,7 +128,7 @@ proptest! {
         let mut had = vec![0_usize; lengths.len()];
         while lanes.waiting.len() == lengths.len() {
             let (left, frame) = lanes.pop().unwrap();
-            had[left.0.parse::<usize>().unwrap()] += frame.len();
+            had[left.unwrap().as_str().parse::<usize>().unwrap()] += frame.len();
             let (least, most) = (had.iter().min().unwrap(), had.iter().max().unwrap());
             prop_assert!(most - least <= 1000, "{had:?}");
         }
@@ -137,7 +139,7 @@ proptest! {
     fn sums_and_order_hold_whatever_is_done(
         steps in prop::collection::vec((0_u8..3, 0_u8..4, 0_usize..50), 0..200),
     ) {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::<Bytes>::default();
         for (number, (step, name, length)) in (0_u8..).zip(steps) {
             match step {
                 0 => { lanes.pop(); }

@@ -1,4 +1,4 @@
-//! Bulk frames that wait for one peer: a lane for each channel, and who has the next turn.
+//! The frames of one class: a lane for each channel, and who has the next turn.
 //!
 //! Turns are by bytes, by self-clocked fair queueing (Golestani, 1994). The clock counts bytes: a frame is due
 //! as many bytes as it has after the moment when it came to the front of its lane, the frame that is due first
@@ -12,113 +12,79 @@
 //!
 //! Lanes are as many as there are frames at most. Every operation looks at each of them once; making room does
 //! so for every frame that it drops.
-//!
-//! Difference from Go: there one FIFO of `peer.gossip.sendBuffSize` messages a peer holds all channels and all
-//! kinds, and what finds it full is dropped (Fabric: `gossip/comm`), so that one channel's state transfer delays
-//! and drops the blocks of all others.
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use super::Lane;
+use super::{Frame, Size};
+use crate::types::ChannelId;
 
 /// See the module's documentation.
-#[derive(Default)]
-pub(super) struct Lanes {
-    waiting: Vec<Waiting>,
+#[derive(Debug)]
+pub(super) struct Lanes<F> {
+    waiting: Vec<Waiting<F>>,
     size: Size,
     clock: u64,
 }
 
 /// One lane; never empty.
-struct Waiting {
-    lane: Lane,
-    frames: VecDeque<Bytes>,
+#[derive(Debug)]
+struct Waiting<F> {
+    channel: Option<ChannelId>,
+    frames: VecDeque<F>,
     size: Size,
     /// The clock when its front frame came to the front.
     since: u64,
 }
 
-/// How much there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) frames: usize,
-    pub(super) bytes: usize,
-}
-
-impl Size {
-    pub(super) fn with(self, frame: &Bytes) -> Self {
+impl<F> Default for Lanes<F> {
+    fn default() -> Self {
         Self {
-            frames: self.frames.saturating_add(1),
-            bytes: self.bytes.saturating_add(frame.len()),
-        }
-    }
-
-    pub(super) fn without(self, frame: &Bytes) -> Self {
-        Self {
-            frames: self.frames.saturating_sub(1),
-            bytes: self.bytes.saturating_sub(frame.len()),
-        }
-    }
-
-    /// What `limit` leaves besides this; `None` if this alone is too much.
-    pub(super) fn rest_of(self, limit: Self) -> Option<Self> {
-        Some(Self {
-            frames: limit.frames.checked_sub(self.frames)?,
-            bytes: limit.bytes.checked_sub(self.bytes)?,
-        })
-    }
-
-    /// By what it is larger than `limit`, if it is.
-    fn excess_over(self, limit: Self) -> Option<fn(&Self) -> usize> {
-        if self.frames > limit.frames {
-            Some(|size| size.frames)
-        } else if self.bytes > limit.bytes {
-            Some(|size| size.bytes)
-        } else {
-            None
+            waiting: Vec::new(),
+            size: Size::default(),
+            clock: 0,
         }
     }
 }
 
-impl Lanes {
+impl<F: Frame> Lanes<F> {
     /// All lanes together.
     pub(super) fn size(&self) -> Size {
         self.size
     }
 
     /// What one lane holds.
-    pub(super) fn size_of(&self, lane: &Lane) -> Size {
-        let waiting = self.waiting.iter().find(|waiting| waiting.lane == *lane);
+    pub(super) fn size_of(&self, channel: Option<&ChannelId>) -> Size {
+        let lane = |waiting: &&Waiting<F>| waiting.channel.as_ref() == channel;
+        let waiting = self.waiting.iter().find(lane);
         waiting.map_or_else(Size::default, |waiting| waiting.size)
     }
 
-    pub(super) fn push(&mut self, lane: Lane, frame: Bytes) {
+    pub(super) fn push(&mut self, channel: Option<ChannelId>, frame: F) {
         self.size = self.size.with(&frame);
-        let known = self.waiting.iter_mut().find(|waiting| waiting.lane == lane);
+        let lane = |waiting: &&mut Waiting<F>| waiting.channel == channel;
+        let known = self.waiting.iter_mut().find(lane);
         if let Some(waiting) = known {
             waiting.size = waiting.size.with(&frame);
             waiting.frames.push_back(frame);
             return;
         }
         self.waiting.push(Waiting {
-            lane,
-            size: Size::default().with(&frame),
+            channel,
+            size: Size::of(&frame),
             frames: VecDeque::from([frame]),
             since: self.clock,
         });
     }
 
     /// The frame whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<(Lane, Bytes)> {
+    pub(super) fn pop(&mut self) -> Option<(Option<ChannelId>, F)> {
         let lanes = self.waiting.iter().enumerate();
         let (position, due) = lanes
             .map(|(position, waiting)| (position, waiting.due()))
             .min_by_key(|(_, due)| *due)?;
         let waiting = self.waiting.get_mut(position)?;
         let frame = waiting.frames.pop_front()?;
-        let lane = waiting.lane.clone();
+        let channel = waiting.channel.clone();
         waiting.size = waiting.size.without(&frame);
         waiting.since = due;
         if waiting.frames.is_empty() {
@@ -126,7 +92,7 @@ impl Lanes {
         }
         self.size = self.size.without(&frame);
         self.clock = due;
-        Some((lane, frame))
+        Some((channel, frame))
     }
 
     /// Drops frames until `limit` holds, and says how many. Lanes that hold no more than `spared` of what is
@@ -155,9 +121,9 @@ impl Lanes {
     }
 }
 
-impl Waiting {
+impl<F: Frame> Waiting<F> {
     fn due(&self) -> u64 {
-        let length = self.frames.front().map_or(0, Bytes::len);
+        let length = self.frames.front().map_or(0, F::length);
         // An empty frame moves the clock too, so that no lane has all turns.
         self.since.saturating_add((length as u64).max(1))
     }

@@ -2,6 +2,7 @@
 //! world.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use selvedge_protos::gossip::{PrivateDataMessage, PvtDataDigest, PvtDataElement};
@@ -273,6 +274,10 @@ pub enum Action<B> {
         block: B,
         /// How it came.
         how: Arrival,
+        /// From the first sign of it that this peer had (an announcement, a published height, a later block,
+        /// at the latest its own coming) until it was here and verified. Nothing if it came from an ordering
+        /// node before any sign.
+        delay: Duration,
     },
     /// Read blocks from the ledger for another peer and report by [`Event::BlocksRead`].
     ReadBlocks {

@@ -1,6 +1,7 @@
 //! The life of a block in the core: arrival, verification, push, order, commit.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{DataMessage, Payload as WirePayload};
@@ -15,6 +16,15 @@ use crate::membership::Member;
 use crate::message::{Envelope, UnverifiedBlock, gossip_message};
 use crate::ordered_buffer::{Demand, Inserted};
 use crate::types::{Peer, PkiId};
+
+/// A verified block that waits for its turn.
+#[derive(Debug)]
+pub(super) struct InOrder<B> {
+    block: B,
+    how: Arrival,
+    /// From the first sign of it to its arrival.
+    delay: Duration,
+}
 
 impl<B: Payload> Channel<B> {
     /// A peer pushed a block.
@@ -46,6 +56,7 @@ impl<B: Payload> Channel<B> {
     pub(super) fn arrived(&mut self, block: ArrivedBlock, c: &mut ChannelContext<'_, '_, B>) {
         let (from, number) = (block.from, block.number);
         let pushed = block.how == Arrival::Push;
+        self.note_sign(number, from, c.now());
         match self.arriving.add(&block) {
             Arrived::Verify => {
                 if pushed && self.uses_tree_with(&from, c) {
@@ -236,7 +247,9 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) {
         let (number, bytes) = (block.number(), block.encoded().len());
-        match self.buffer.insert(number, bytes, (block, how), demand) {
+        let delay = self.signs.age(number, c.now());
+        let entry = InOrder { block, how, delay };
+        match self.buffer.insert(number, bytes, entry, demand) {
             Inserted::Buffered => c.ctx.counters.block(how),
             Inserted::Duplicate => c.ctx.counters.duplicate_block(),
             Inserted::TooFarAhead => c.ctx.dropped(DropReason::BlockOutsideWindow),
@@ -251,12 +264,12 @@ impl<B: Payload> Channel<B> {
         self.state_infos.set_height(self.buffer.height());
         self.pull_pace.quicken();
         self.initiator.hasten(c.now());
-        self.refill();
+        self.refill(c.now());
         self.advance(c);
     }
 
     /// Blocks that were too far ahead when they came, and are kept for serving, may be near enough now.
-    fn refill(&mut self) {
+    fn refill(&mut self, now: Instant) {
         let end = self.buffer.end(Demand::Unasked);
         let kept: Vec<u64> = self
             .blocks
@@ -265,7 +278,11 @@ impl<B: Payload> Channel<B> {
             .collect();
         for number in kept {
             if let Some((block, bytes)) = self.blocks.block(number) {
-                let entry = (block, Arrival::Push);
+                let entry = InOrder {
+                    block,
+                    how: Arrival::Push,
+                    delay: self.signs.age(number, now),
+                };
                 self.buffer.insert(number, bytes, entry, Demand::Unasked);
             }
         }
@@ -273,11 +290,12 @@ impl<B: Payload> Channel<B> {
 
     /// Hands out what is in order, then looks at what is missing.
     fn advance(&mut self, c: &mut ChannelContext<'_, '_, B>) {
-        while let Some((block, how)) = self.buffer.take_next() {
+        while let Some(InOrder { block, how, delay }) = self.buffer.take_next() {
             (c.out)(Action::Deliver {
                 channel: self.id.clone(),
                 block,
                 how,
+                delay,
             });
         }
         self.review_gap(c);

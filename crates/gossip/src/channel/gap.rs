@@ -80,6 +80,7 @@ impl<B: Payload> Channel<B> {
     /// Looks again whether something is missing; to be called whenever that may have changed.
     pub(super) fn review_gap(&mut self, c: &mut ChannelContext<'_, '_, B>) {
         let now = c.now();
+        self.review_signs(now);
         let Some((number, patience)) = self.first_missing(now) else {
             self.gap = None;
             self.catching_up = false;
@@ -132,7 +133,7 @@ impl<B: Payload> Channel<B> {
     /// Nobody has proved what they say: two must say so, and for what the highest says alone no more than
     /// [`MAX_UNSUPPORTED_LAG`] counts.
     pub fn lag(&self, now: Instant) -> u64 {
-        let mut claims = self.claims(now);
+        let mut claims = self.claims(now).map(|(height, _)| height);
         let highest = claims.next().unwrap_or(0);
         let supported = claims.next().unwrap_or(0);
         let height = self.buffer.height();
@@ -142,14 +143,13 @@ impl<B: Payload> Channel<B> {
 
     /// The highest ledger that a peer says to have, unless it did not deliver lately.
     fn highest_claim(&self, now: Instant) -> Option<u64> {
-        self.claims(now).next()
+        self.claims(now).next().map(|(height, _)| height)
     }
 
     /// The ledgers that peers say to have, the highest first, without those that did not deliver lately.
-    fn claims(&self, now: Instant) -> impl Iterator<Item = u64> {
+    pub(super) fn claims(&self, now: Instant) -> impl Iterator<Item = (u64, PkiId)> {
         let claims = self.state_infos.by_height();
-        let believed = claims.filter(move |(_, peer)| !self.backoff.avoids(peer, now));
-        believed.map(|(height, _)| height)
+        claims.filter(move |(_, peer)| !self.backoff.avoids(peer, now))
     }
 
     pub(super) fn wake_gap(&mut self, c: &mut ChannelContext<'_, '_, B>) {

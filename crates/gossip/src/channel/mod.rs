@@ -32,6 +32,7 @@
 //! | `pulling` | the four steps of block pull |
 //! | `gap` | what is missing, and whom to ask for it |
 //! | `leading` | the election of who fetches blocks from the ordering service |
+//! | `signs` | since when blocks are known to exist |
 //! | `backoff` | peers that did not deliver, which are asked last; nobody is disconnected for it |
 //! | `pace` | how often to ask |
 //! | `occupancy` | how much all that is |
@@ -63,6 +64,7 @@ mod pace;
 mod pulling;
 mod relay;
 mod routing;
+mod signs;
 mod state_info;
 #[cfg(test)]
 mod tests;
@@ -76,15 +78,17 @@ use selvedge_protos::gossip::GossipMessage;
 use self::arriving::Arriving;
 use self::backoff::Backoff;
 use self::block_store::BlockStore;
+use self::flow::InOrder;
 use self::gap::Gap;
 use self::pace::Pace;
 pub use self::routing::Channels;
+use self::signs::Signs;
 use self::state_info::StateInfos;
 use self::tree::Tree;
 use crate::context::{Context, LocalPeer};
 use crate::counters::DropReason;
 use crate::election::Election;
-use crate::event::{Action, Arrival, ChannelSetup, FrameKind, Notice, Payload};
+use crate::event::{Action, ChannelSetup, FrameKind, Notice, Payload};
 use crate::identity::IdentityStore;
 use crate::membership::{Member, View};
 use crate::message::{Envelope, Message};
@@ -156,7 +160,8 @@ pub struct Channel<B> {
     arriving: Arriving,
     blocks: BlockStore<B>,
     tree: Tree,
-    buffer: OrderedBuffer<(B, Arrival)>,
+    buffer: OrderedBuffer<InOrder<B>>,
+    signs: Signs,
     initiator: Initiator<u64>,
     pull_pace: Pace,
     /// The height at the last round of block pull.
@@ -204,6 +209,7 @@ impl<B: Payload> Channel<B> {
             ),
             tree: Tree::default(),
             buffer: OrderedBuffer::new(setup.height, Limits::for_block_buffer_size(buffer_size)),
+            signs: Signs::default(),
             initiator: Initiator::new(timing, exchanges, ctx.now),
             pull_pace: Pace::new(),
             pulled_at: 0,

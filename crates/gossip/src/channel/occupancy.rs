@@ -1,7 +1,7 @@
 //! How much a channel holds; see [`occupancy`](crate::occupancy).
 
 use super::Channel;
-use super::{arriving, block_store, tree};
+use super::{arriving, block_store, signs, tree};
 use crate::config::Config;
 use crate::event::Payload;
 use crate::occupancy::Tally;
@@ -35,6 +35,7 @@ impl<B: Payload> Channel<B> {
         tally.note("neighbours", self.tree.neighbours().count(), most);
         let most = tree::MAX_ANNOUNCED;
         tally.note("announced blocks", self.tree.expected(), most);
+        tally.note("signs of blocks", self.signs.len(), signs::MAX_SIGNS);
         let most = self.initiator.max_exchanges();
         tally.note("block pulls", self.initiator.open_exchanges(), most);
         tally.note("pulled blocks", self.initiator.awaited(), buffered);

@@ -82,6 +82,7 @@ impl<B: Payload> Channel<B> {
         let mut wanted = Vec::new();
         for number in numbers(digests, c) {
             self.blocks.held_by(number, from);
+            self.note_sign(number, from, c.now());
             let lacking = !self.buffer.has(number) && !self.arriving.contains(number);
             if lacking && self.buffer.wants(number, Demand::Unasked) {
                 wanted.push(number);

@@ -549,6 +549,7 @@ impl<B: Payload> Channel<B> {
         self.tree.may_join(c.now());
         for number in numbers.iter().copied().take(MAX_NUMBERS) {
             self.blocks.held_by(number, from);
+            self.note_sign(number, from, c.now());
             self.far_ahead(from, number, c);
             if self.buffer.wants(number, Demand::Unasked)
                 && !self.tree.announced(number, from, c.now())

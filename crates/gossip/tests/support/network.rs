@@ -442,6 +442,7 @@ impl Network {
                 channel,
                 block,
                 how,
+                ..
             } => {
                 let now = self.now;
                 let state = &mut self.nodes[node];

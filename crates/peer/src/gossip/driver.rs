@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, Notice};
@@ -209,7 +209,8 @@ impl Driver {
                 channel,
                 block,
                 how,
-            } => self.deliver(&channel, block, how),
+                delay,
+            } => self.deliver(&channel, block, how, delay),
             Action::ReadBlocks {
                 channel,
                 to,
@@ -254,11 +255,11 @@ impl Driver {
         }
     }
 
-    fn deliver(&self, channel: &ChannelId, block: PeerBlock, how: Arrival) {
+    fn deliver(&self, channel: &ChannelId, block: PeerBlock, how: Arrival, delay: Duration) {
         let Some(link) = self.channels.get(channel) else {
             return;
         };
-        if link.queue.push(block.into_inner(), how).is_err() {
+        if link.queue.push(block.into_inner(), how, delay).is_err() {
             // The core holds back more than the queue takes, so the committer has stopped, which it
             // has reported itself.
             tracing::debug!(target: "gossip.state", %channel, "block for a stopped committer");

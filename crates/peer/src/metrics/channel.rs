@@ -17,6 +17,11 @@ const ARRIVALS: [Arrival; 4] = [
     Arrival::StateTransfer,
 ];
 
+/// Seconds, from a hop in one region to the checks for gaps that come every ten seconds and beyond.
+const PROPAGATION_BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
 /// The value of the label `arrival`.
 fn arrival_name(arrival: Arrival) -> &'static str {
     match arrival {
@@ -43,6 +48,7 @@ pub(super) struct ChannelFamilies {
     transaction_count: IntCounterVec,
     blocks_received: IntCounterVec,
     ordering_unreachable: GaugeVec,
+    block_propagation: HistogramVec,
     block_delay: HistogramVec,
     lag: GaugeVec,
 }
@@ -113,6 +119,12 @@ impl ChannelFamilies {
                 "For how long a leading peer has not reached an ordering node; 0 while it does.",
                 &CHANNEL,
             )?,
+            block_propagation: group.histograms_of(
+                "selvedge_block_propagation_seconds",
+                "Time from the first sign of a block to its arrival here.",
+                &CHANNEL,
+                &PROPAGATION_BUCKETS,
+            )?,
             block_delay: group.histograms(
                 "selvedge_block_delay_seconds",
                 "Time from the timestamp of the last transaction in a block to its commit here.",
@@ -146,6 +158,7 @@ impl ChannelFamilies {
                     .with_label_values(&[channel_id, arrival_name(arrival)])
             }),
             ordering_unreachable: self.ordering_unreachable.clone(),
+            block_propagation: self.block_propagation.with_label_values(&channel),
             block_delay: self.block_delay.with_label_values(&channel),
             lag: self.lag.with_label_values(&channel),
         }
@@ -175,6 +188,8 @@ pub struct ChannelMetrics {
     pub block_file_time: Histogram,
     /// `ledger_statedb_commit_time`, seconds.
     pub state_db_time: Histogram,
+    /// `selvedge_block_propagation_seconds`.
+    pub block_propagation: Histogram,
     /// `selvedge_block_delay_seconds`.
     pub block_delay: Histogram,
     lag: Gauge,

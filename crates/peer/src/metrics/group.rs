@@ -40,9 +40,19 @@ impl<'a> Group<'a> {
         self.register(HistogramVec::new(HistogramOpts::new(name, help), labels)?)
     }
 
+    pub fn histograms_of(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, labels)?)
+    }
+
     /// By channel, with the buckets of Fabric's ledger.
     pub fn ledger_histograms(&self, name: &str, help: &str) -> Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).buckets(LEDGER_BUCKETS.to_vec());
-        self.register(HistogramVec::new(options, &["channel"])?)
+        self.histograms_of(name, help, &["channel"], &LEDGER_BUCKETS)
     }
 }

@@ -1,6 +1,7 @@
 //! The committer: order, batches, config blocks, and what makes it stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use selvedge_gossip::event::Arrival;
 use selvedge_ledger::Options;
@@ -16,6 +17,9 @@ use crate::support::{
     CHANNEL, Chain, Network, as_ordered, demand_capability, join, remove_organization, soon,
     verified,
 };
+
+/// How long each block was on its way, as gossip says.
+const DELAY: Duration = Duration::from_millis(250);
 
 /// A channel with a committer.
 struct Bench {
@@ -62,7 +66,9 @@ impl Bench {
 
     fn push(&self, blocks: &[Block]) {
         for block in blocks {
-            self.queue.push(verified(block), Arrival::Push).unwrap();
+            self.queue
+                .push(verified(block), Arrival::Push, DELAY)
+                .unwrap();
         }
     }
 
@@ -111,10 +117,13 @@ async fn blocks_are_committed_in_order_and_measured() {
         "ledger_blockstorage_and_pvtdata_commit_time_count",
         "ledger_statedb_commit_time_count",
         "selvedge_block_delay_seconds_count",
+        "selvedge_block_propagation_seconds_count",
     ] {
         let line = format!("{name}{{channel=\"testchannel\"}} 200");
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+    let sum = "selvedge_block_propagation_seconds_sum{channel=\"testchannel\"} 50";
+    assert!(text.lines().any(|found| found == sum), "{sum}\n{text}");
 }
 
 #[tokio::test]
@@ -185,7 +194,7 @@ async fn an_unusable_configuration_stops_the_channel_before_it() {
     assert_eq!(bench.channel.config().sequence(), 0);
     bench.tasks.close();
     soon(bench.tasks.wait()).await;
-    let refused = bench.queue.push(verified(&blocks[3]), Arrival::Push);
+    let refused = bench.queue.push(verified(&blocks[3]), Arrival::Push, DELAY);
     assert_eq!(refused.unwrap_err().number(), 4);
 }
 
@@ -264,7 +273,12 @@ async fn the_queue_is_bounded() {
     let block = chain.push(&["a"]);
     // The committer takes some blocks and then waits for its events to be taken.
     let taken = (0..10_000)
-        .take_while(|_| bench.queue.push(verified(&block), Arrival::Push).is_ok())
+        .take_while(|_| {
+            bench
+                .queue
+                .push(verified(&block), Arrival::Push, DELAY)
+                .is_ok()
+        })
         .count();
     assert!(taken <= 256 + 8, "{taken}");
 }

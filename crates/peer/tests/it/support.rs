@@ -267,7 +267,11 @@ pub async fn commit_by_queue(channel: &Arc<Channel>, blocks: &[Block]) {
     let last = channel.ledger().height() + blocks.len() as u64 - 1;
     for block in blocks {
         queue
-            .push(verified_of(channel.id(), block), Arrival::Orderer)
+            .push(
+                verified_of(channel.id(), block),
+                Arrival::Orderer,
+                Duration::ZERO,
+            )
             .unwrap();
     }
     loop {

@@ -1,6 +1,6 @@
 //! One peer with one channel, whose surroundings the test plays.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -169,6 +169,8 @@ pub(super) struct World {
     rng: StdRng,
     pub(super) sent: Vec<Sent>,
     pub(super) delivered: Vec<u64>,
+    /// How long each delivered block was on its way.
+    pub(super) delays: BTreeMap<u64, Duration>,
     pub(super) reads: Vec<(Peer, u64, u64, u64)>,
     pub(super) notices: Vec<Notice>,
     pub(super) rechecked: Vec<Identity>,
@@ -204,6 +206,7 @@ impl World {
             now,
             sent: Vec::new(),
             delivered: Vec::new(),
+            delays: BTreeMap::new(),
             reads: Vec::new(),
             notices: Vec::new(),
             rechecked: Vec::new(),
@@ -338,8 +341,9 @@ impl World {
                 Action::VerifyBlock { block, .. } => {
                     self.act_only(|channels, c| judge(channels, block, c), &mut more);
                 }
-                Action::Deliver { block, .. } => {
+                Action::Deliver { block, delay, .. } => {
                     self.delivered.push(block.number);
+                    self.delays.insert(block.number, delay);
                     if !self.hold_commits {
                         let height = block.number + 1;
                         self.act_only(

@@ -4,4 +4,5 @@ mod blocks;
 mod fixture;
 mod gaps;
 mod members;
+mod signs;
 mod tree;

@@ -87,12 +87,18 @@ impl CommitQueue {
         Self(sender)
     }
 
-    /// Hands over the next block. Fails only if the queue is full (256 blocks) or the committer has
-    /// stopped.
-    pub fn push(&self, block: VerifiedBlock, how: Arrival) -> Result<(), VerifiedBlock> {
+    /// Hands over the next block, and what gossip says of its way here. Fails only if the queue is full (256
+    /// blocks) or the committer has stopped.
+    pub fn push(
+        &self,
+        block: VerifiedBlock,
+        how: Arrival,
+        delay: Duration,
+    ) -> Result<(), VerifiedBlock> {
         let queued = Queued {
             block,
             how,
+            delay,
             since: Instant::now(),
         };
         self.0
@@ -106,6 +112,8 @@ impl CommitQueue {
 struct Queued {
     block: VerifiedBlock,
     how: Arrival,
+    /// From the first sign of it to its arrival.
+    delay: Duration,
     since: Instant,
 }
 

@@ -31,6 +31,9 @@ pub(super) fn report(
     metrics
         .state_commit_duration
         .observe(queued.since.elapsed().as_secs_f64());
+    metrics
+        .block_propagation
+        .observe(queued.delay.as_secs_f64());
     if let Some(age) = age(queued.block.block()) {
         metrics.block_delay.observe(age.as_secs_f64());
     }

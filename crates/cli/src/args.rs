@@ -421,12 +421,18 @@ pub struct SimulateArgs {
     /// Streams between random peers that are half open for 20 s, in an hour.
     #[arg(long, default_value_t = 0.0)]
     pub half_open: f64,
+    /// Links of random peers that are narrow, 256 kbit/s each way, for up to 40 s, in an hour.
+    #[arg(long, default_value_t = 0.0)]
+    pub narrow: f64,
     /// Outages of the ordering node of an elected leader, of up to a minute, in an hour.
     #[arg(long, default_value_t = 0.0)]
     pub outages: f64,
     /// Share of peers that read slowly, from 0 to 1; leaders do not.
     #[arg(long, default_value = "0", value_parser = share)]
     pub slow: f64,
+    /// Frames that wait for one peer at most (peer.gossip.sendBuffSize).
+    #[arg(long, default_value_t = 200)]
+    pub send_buffer: usize,
     /// Leaders are elected, instead of the first peer of each organisation.
     #[arg(long)]
     pub elections: bool,

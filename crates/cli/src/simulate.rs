@@ -37,10 +37,12 @@ impl From<&SimulateArgs> for Options {
             churn_per_hour: arguments.churn,
             breaks_per_hour: arguments.breaks,
             half_open_per_hour: arguments.half_open,
+            narrow_per_hour: arguments.narrow,
             outages_per_hour: arguments.outages,
             slow_per_mille: parts(arguments.slow, 1000),
             elections: arguments.elections,
             liars_per_mille: parts(arguments.liars, 1000),
+            send_buffer: arguments.send_buffer,
             patience: arguments.patience,
         }
     }

@@ -132,6 +132,10 @@ const SCENARIOS: &[Scenario] = &[
         measures: true,
         ..scenario("one_follower_among_nine_go_peers", spread::one_among_nine)
     },
+    Scenario {
+        measures: true,
+        ..scenario("ten_go_peers_and_ten_of_ours", spread::ten_and_ten)
+    },
 ];
 
 fn main() -> ExitCode {

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use selvedge_devnet::ports::HeldPort;
 
 /// How long anything may take on a machine that is busy. Only a failing test waits for so long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,13 +120,15 @@ pub fn throughout(what: &str, period: Duration, mut condition: impl FnMut() -> b
     }
 }
 
-/// Ports of loopback that were free, no two the same. Another process could take one before the node
-/// that it is for; then that node ends and says so.
+/// Ports of loopback that were free, no two the same. This process holds them for its nodes until it ends.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let listeners: Vec<_> = (0..count).map(listen).collect();
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    listeners.iter().map(port).collect()
+    let hold = |_| {
+        let port = HeldPort::free().unwrap();
+        let number = port.number();
+        std::mem::forget(port);
+        number
+    };
+    (0..count).map(hold).collect()
 }
 
 /// The body of a successful answer to a GET request on loopback.

@@ -8,6 +8,7 @@
 //! - [`material`]: keys and certificates in cryptogen's folders.
 //! - [`genesis`]: the first block of a channel.
 //! - [`orderer`]: the development ordering node.
+//! - [`ports`]: ports that are held for nodes which do not listen yet.
 //! - [`traffic`]: endorsed transactions at a steady rate.
 //! - [`spread`]: how late blocks reach each peer.
 
@@ -20,6 +21,7 @@ mod messages;
 mod network;
 mod options;
 pub mod orderer;
+pub mod ports;
 pub mod spread;
 mod summary;
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! A folder that holds a network already is used as it is, so that the chain goes on.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use selvedge_protos::Message;
@@ -24,6 +24,7 @@ use crate::error::{DevnetError, file_error};
 use crate::genesis::{Address, ChannelSpecification};
 use crate::material::{Organization, Specification, write_file};
 use crate::options::Options;
+use crate::ports::HeldPort;
 
 /// The channel of every development network.
 pub const CHANNEL: &str = "devnet";
@@ -60,6 +61,8 @@ pub(super) struct NetworkFolder {
     pub(super) organizations: Vec<Organization>,
     pub(super) genesis: Block,
     description: Description,
+    /// Those of its ports that were free, until each node listens.
+    _held: Vec<HeldPort>,
 }
 
 /// One peer of it.
@@ -123,6 +126,11 @@ impl NetworkFolder {
             ordering: Organization::at(&crypto, Specification::orderer()),
             organizations: organizations.collect(),
             genesis,
+            // A node whose port is taken says so.
+            _held: description
+                .all_ports()
+                .filter_map(|port| hold(HeldPort::of(port).ok()?))
+                .collect(),
             description,
         })
     }
@@ -141,13 +149,14 @@ impl NetworkFolder {
         let organizations = (1..=options.orgs)
             .map(|number| Organization::write(&crypto, Specification::peers(number, options.peers)))
             .collect::<Result<Vec<_>, _>>()?;
-        let description = Description::with_free_ports(options)?;
+        let (description, held) = Description::with_free_ports(options)?;
         let network = Self {
             root: root.to_owned(),
             genesis: genesis(options, &description, &ordering, &organizations)?,
             ordering,
             organizations,
             description,
+            _held: held.into_iter().filter_map(hold).collect(),
         };
         let path = root.join("genesis.block");
         let block = network.genesis.encode_to_vec();
@@ -199,42 +208,47 @@ impl PeerPlace<'_> {
 }
 
 impl Description {
-    fn with_free_ports(options: &Options) -> Result<Self, DevnetError> {
-        let mut reserved = Reserved::default();
+    /// No two of the ports are the same.
+    fn with_free_ports(options: &Options) -> Result<(Self, Vec<HeldPort>), DevnetError> {
+        let mut held = Vec::new();
+        let mut free = || {
+            let port = HeldPort::free().map_err(DevnetError::Ports)?;
+            let number = port.number();
+            held.push(port);
+            Ok::<_, DevnetError>(number)
+        };
         let mut ports = Vec::new();
         for _ in 0..options.orgs {
             let mut organization = Vec::new();
             for _ in 0..options.peers {
                 organization.push(PeerPorts {
-                    service: reserved.port()?,
-                    chaincode: reserved.port()?,
-                    operations: reserved.port()?,
+                    service: free()?,
+                    chaincode: free()?,
+                    operations: free()?,
                 });
             }
             ports.push(organization);
         }
-        Ok(Self {
+        let description = Self {
             format: FORMAT,
             orgs: options.orgs,
             peers: options.peers,
-            orderer_port: reserved.port()?,
+            orderer_port: free()?,
             ports,
-        })
+        };
+        Ok((description, held))
+    }
+
+    fn all_ports(&self) -> impl Iterator<Item = u16> {
+        let peers = self.ports.iter().flatten();
+        let peers = peers.flat_map(|peer| [peer.service, peer.chaincode, peer.operations]);
+        peers.chain([self.orderer_port])
     }
 }
 
-/// Ports that are held, so that no two are the same. Once let go another process could take one;
-/// then the node that wants it says so.
-#[derive(Default)]
-struct Reserved(Vec<TcpListener>);
-
-impl Reserved {
-    fn port(&mut self) -> Result<u16, DevnetError> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(DevnetError::Ports)?;
-        let port = listener.local_addr().map_err(DevnetError::Ports)?.port();
-        self.0.push(listener);
-        Ok(port)
-    }
+/// Elsewhere nobody could listen on a port that is held.
+fn hold(port: HeldPort) -> Option<HeldPort> {
+    cfg!(target_os = "linux").then_some(port)
 }
 
 fn genesis(

@@ -11,7 +11,7 @@ use super::*;
 use crate::options::Output;
 use crate::testing::TestNetwork;
 
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 fn options(folder: &TempDir) -> Options {
     Options {
@@ -31,6 +31,9 @@ async fn run(options: Options, shutdown: CancellationToken) -> Result<Summary, D
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_ends_with_identical_chains_and_goes_on_later() {
     let folder = tempfile::tempdir().unwrap();
+    // Keeps the ports between the runs.
+    let root = options(&folder).dir.unwrap();
+    let _network = NetworkFolder::open_or_create(&root, &options(&folder)).unwrap();
     for run_number in [1, 2] {
         let summary = run(options(&folder), CancellationToken::new())
             .await

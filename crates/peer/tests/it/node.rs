@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use selvedge_devnet::ports::HeldPort;
 use selvedge_ledger::{LedgerManager, Options};
 use selvedge_msp::SigningIdentity;
 use selvedge_peer::channel::JoinError;
@@ -161,26 +162,27 @@ pub async fn metrics_of(node: &Node) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_stops_and_continues_where_it_was() {
     let network = Network::new();
-    let place = Place::new(&network, 1);
+    let ports = [(); 2].map(|()| HeldPort::free().unwrap());
+    let [listen, operations] = ports
+        .each_ref()
+        .map(|port| format!("127.0.0.1:{}", port.number()));
+    let place = Place {
+        listen,
+        operations,
+        ..Place::new(&network, 1)
+    };
     let mut chain = Chain::new(&network);
-    let (address, operations) = {
+    {
         let node = place.joined().await;
         let channel = node.channel(CHANNEL).unwrap();
         commit_by_queue(&channel, &[chain.push(&["a"]), chain.push(&["b"])]).await;
         drop(channel);
-        let addresses = (node.address(), node.operations_address().unwrap());
         soon(node.stop()).await;
-        addresses
-    };
+    }
     // Ports and the data directory are free at once.
-    let place = Place {
-        listen: address.to_string(),
-        operations: operations.to_string(),
-        ..place
-    };
     let node = place.start().await.unwrap();
     assert_eq!(node.channel(CHANNEL).unwrap().ledger().height(), 3);
-    let (status, _) = get(operations, "/healthz").await;
+    let (status, _) = get(node.operations_address().unwrap(), "/healthz").await;
     assert_eq!(status, 200);
     let height = "ledger_blockchain_height{channel=\"testchannel\"} 3\n";
     until("the height shows", async || {
@@ -193,11 +195,12 @@ async fn a_peer_stops_and_continues_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_peer_lets_go_of_everything() {
     let network = Network::new();
-    let place = Place::new(&network, 1);
-    let node = place.joined().await;
-    let listen = node.address().to_string();
-    drop(node);
-    let place = Place { listen, ..place };
+    let port = HeldPort::free().unwrap();
+    let place = Place {
+        listen: format!("127.0.0.1:{}", port.number()),
+        ..Place::new(&network, 1)
+    };
+    drop(place.joined().await);
     until("port and data directory are free", async || {
         let Ok(node) = place.start().await else {
             return false;

@@ -231,6 +231,7 @@ fn delivery_client(reader: &mut Reader<'_>) -> DeliveryClientConfig {
             "peer.deliveryclient.reconnectTotalTimeThreshold",
             default.reconnect_total_time_threshold,
         ),
+        give_way_after: reader.interval("peer.deliveryclient.giveWayAfter", default.give_way_after),
         conn_timeout: reader.interval("peer.deliveryclient.connTimeout", default.conn_timeout),
         reconnect_backoff_threshold: reader.interval(
             "peer.deliveryclient.reConnectBackoffThreshold",

@@ -192,6 +192,21 @@ fn defaults_that_depend_on_other_keys() {
 }
 
 #[rstest]
+#[case::default("", 20)]
+#[case::fabrics_key_if_shorter("reconnectTotalTimeThreshold: 5s", 5)]
+#[case::fabrics_key_if_longer("reconnectTotalTimeThreshold: 60s", 20)]
+#[case::own_key("giveWayAfter: 90s", 90)]
+#[case::both("giveWayAfter: 2h", 3600)]
+#[case::none("giveWayAfter: 0s, reconnectTotalTimeThreshold: 0s", 20)]
+fn a_leader_gives_way_after_the_shorter_of_two_times(#[case] yaml: &str, #[case] seconds: u64) {
+    let config = minimal_with(&format!("  deliveryclient: {{{yaml}}}"), &[]);
+    assert_eq!(
+        config.delivery_client.patience(),
+        Duration::from_secs(seconds)
+    );
+}
+
+#[rstest]
 #[case::file(
     "  deliveryclient: {addressOverrides: [{from: 'a:1', to: 'b:2', caCertsFile: ca.pem}, {FROM: 'c:3', to: 'd:4'}]}",
     ""

@@ -230,8 +230,10 @@ pub struct BccspConfig {
 pub struct DeliveryClientConfig {
     /// Whether a leader passes blocks on to the peers of its organisation.
     pub block_gossip_enabled: bool,
-    /// How long to go on reconnecting.
+    /// After how much reconnecting in vain an elected leader gives way at the latest.
     pub reconnect_total_time_threshold: Duration,
+    /// `giveWayAfter`, which no Go peer has: the same, much sooner.
+    pub give_way_after: Duration,
     /// Limit for establishing a connection.
     pub conn_timeout: Duration,
     /// The longest pause between two attempts.
@@ -252,6 +254,7 @@ impl Default for DeliveryClientConfig {
         Self {
             block_gossip_enabled: true,
             reconnect_total_time_threshold: Duration::from_secs(60 * 60),
+            give_way_after: Duration::from_secs(20),
             conn_timeout: Duration::from_secs(3),
             reconnect_backoff_threshold: Duration::from_secs(60 * 60),
             minimal_reconnect_interval: Duration::from_millis(100),
@@ -259,6 +262,13 @@ impl Default for DeliveryClientConfig {
             address_overrides: Vec::new(),
             policy: DeliveryPolicy::Cluster,
         }
+    }
+}
+
+impl DeliveryClientConfig {
+    /// How long an elected leader goes without an ordering node before it gives way.
+    pub fn patience(&self) -> Duration {
+        self.give_way_after.min(self.reconnect_total_time_threshold)
     }
 }
 

@@ -4,11 +4,12 @@
 //! gossip core, which puts it in order with what comes by other ways and, where block gossip is on,
 //! passes it on (Fabric: core/deliverservice, `GossipBlockHandler`).
 
+mod giving_way;
 mod verifier;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use selvedge_channel::{ChannelConfig, VerifiedBlock};
 use selvedge_gossip::event::Event;
@@ -24,8 +25,9 @@ use tokio::task::JoinSet;
 use crate::channel::Channel;
 use crate::config::{DeliveryPolicy, PeerConfig};
 use crate::gossip::PeerBlock;
-use crate::health::{ChannelHealth, Reachability};
+use crate::health::ChannelHealth;
 use crate::tls::{TlsSetupError, read_roots};
+use giving_way::give_way;
 use verifier::DeliveryVerifier;
 
 /// How the peer reaches ordering nodes, for all channels.
@@ -34,6 +36,8 @@ pub struct Delivery {
     overrides: HashMap<String, AddressOverride>,
     options: FetchOptions,
     policy: DeliveryPolicy,
+    /// See `giving_way`.
+    give_way_after: Duration,
     block_gossip: bool,
     /// Blocks beyond the ledger's height that the ordered buffer takes.
     lookahead: u64,
@@ -72,6 +76,7 @@ impl Delivery {
             },
             retry_initial: client.minimal_reconnect_interval,
             retry_max: client.reconnect_backoff_threshold,
+            // It goes on until another peer leads; see `giving_way`.
             give_up_after: None,
             censorship_timeout: client.block_censorship_timeout,
             max_message: config.max_recv_msg_size,
@@ -98,6 +103,7 @@ impl Delivery {
             overrides,
             options,
             policy: client.policy,
+            give_way_after: client.patience(),
             block_gossip: client.block_gossip_enabled,
             lookahead: buffer.max(1).saturating_mul(2),
             events,
@@ -150,7 +156,8 @@ impl Delivery {
             self.health.clone(),
         ));
         let id = ChannelId::from(channel.id());
-        tasks.spawn(give_way(id, status, self.events.clone()));
+        let patience = self.give_way_after;
+        tasks.spawn(give_way(id, patience, status, self.events.clone()));
         Some(ChannelDelivery {
             channel: channel.clone(),
             fetcher,
@@ -206,47 +213,6 @@ async fn keep_record(
     loop {
         health.observe_ordering(&channel, &status.borrow_and_update());
         if status.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A leader that reaches no ordering node for this long lets another peer of its organisation lead.
-const GIVE_WAY_AFTER: Duration = Duration::from_secs(20);
-
-/// Tells gossip, again and again, that no ordering node can be reached. Go's leaders give way after
-/// `reconnectTotalTimeThreshold`, an hour by default; a static leader has nobody to give way to, which
-/// the core knows.
-async fn give_way(
-    channel: ChannelId,
-    mut status: watch::Receiver<FetchStatus>,
-    events: mpsc::Sender<Event<PeerBlock>>,
-) {
-    let mut reachability = Reachability::new(Instant::now());
-    let mut told = Instant::now();
-    loop {
-        let now = Instant::now();
-        reachability.observe(&status.borrow_and_update(), now);
-        let silence = reachability.unreachable_for(now);
-        let since_told = now.saturating_duration_since(told);
-        let rest = silence.map(|silence| {
-            GIVE_WAY_AFTER
-                .saturating_sub(silence)
-                .max(GIVE_WAY_AFTER.saturating_sub(since_told))
-        });
-        if rest == Some(Duration::ZERO) {
-            told = now;
-            let event = Event::OrdererUnreachable(channel.clone());
-            if events.send(event).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let changed = match rest {
-            Some(rest) => tokio::time::timeout(rest, status.changed()).await,
-            None => Ok(status.changed().await),
-        };
-        if matches!(changed, Ok(Err(_))) {
             return;
         }
     }

@@ -8,7 +8,7 @@ use selvedge_devnet::ports::HeldPort;
 use selvedge_ledger::{LedgerManager, Options};
 use selvedge_msp::SigningIdentity;
 use selvedge_peer::channel::JoinError;
-use selvedge_peer::config::Sources;
+use selvedge_peer::config::{PeerConfig, Sources};
 use selvedge_peer::logging::LogControl;
 use selvedge_peer::node::{Node, StartError};
 use selvedge_protos::Message;
@@ -115,12 +115,16 @@ ledger:
         )
     }
 
-    pub async fn start(&self) -> Result<Node, StartError> {
+    pub fn config(&self) -> PeerConfig {
         let file = self.network.folder.path().join("core.yaml");
         let none = std::iter::empty::<(String, String)>();
         let sources = Sources::new(&file, &self.yaml(), none).unwrap();
+        sources.peer().unwrap().config
+    }
+
+    pub async fn start(&self) -> Result<Node, StartError> {
         let log = LogControl::detached("error").unwrap();
-        soon(Node::start(sources.peer().unwrap().config, log)).await
+        soon(Node::start(self.config(), log)).await
     }
 
     async fn refused(&self) -> String {

@@ -2,8 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
+use selvedge_gossip::event::Event;
+use selvedge_peer::delivery::Delivery;
+use selvedge_peer::health::ChannelHealth;
 use selvedge_peer::node::Node;
 use selvedge_protos::Message;
 use selvedge_protos::common::{Block, Envelope, Payload};
@@ -29,7 +33,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::node::{Place, get};
 use crate::support::{
-    CHANNEL, Chain, Network, as_ordered, demand_capability, read, remove_organization, soon, until,
+    CHANNEL, Chain, Network, as_ordered, demand_capability, join, read, remove_organization, soon,
+    until,
 };
 
 /// An ordering node that hands out what the test gives it.
@@ -279,4 +284,23 @@ async fn with_mutual_tls_the_channels_say_whose_clients_may_connect() {
     until("Org2 is no longer welcome", async || !admitted(2).await).await;
     assert!(admitted(1).await);
     soon(node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_an_ordering_node_asks_to_give_way_in_the_time_that_is_configured() {
+    let network = Network::new();
+    let (channels, _channel_events) = network.channels("data");
+    join(&channels, network.genesis_bytes()).await.unwrap();
+    let channel = channels.get(CHANNEL).unwrap();
+    let mut config = Place::new(&network, 1).config();
+    config.delivery_client.give_way_after = Duration::from_secs(3600);
+    config.delivery_client.reconnect_total_time_threshold = Duration::from_millis(10);
+    let (events, mut told) = mpsc::channel(1);
+    let health = ChannelHealth::default();
+    let delivery = Delivery::new(&config, network.peer(1), None, events, health).unwrap();
+    let height = watch::Sender::new(1);
+    let running = delivery.start(&channel, height.subscribe()).unwrap();
+    let event = soon(told.recv()).await.unwrap();
+    assert!(matches!(event, Event::OrdererUnreachable(id) if id.as_str() == CHANNEL));
+    soon(running.stop()).await;
 }

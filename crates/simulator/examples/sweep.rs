@@ -86,6 +86,11 @@ fn trouble(seed: u64) -> Options {
     } else {
         0.0
     };
+    // A small send queue, so that it overflows.
+    let (narrow_per_hour, send_buffer) = match digit(3) {
+        0 => (900.0, 20),
+        _ => (0.0, 200),
+    };
     Options {
         seed,
         peers: 6 + 3 * orgs + (seed % 7) as usize,
@@ -101,7 +106,9 @@ fn trouble(seed: u64) -> Options {
         cold_start,
         breaks_per_hour,
         half_open_per_hour,
+        narrow_per_hour,
         outages_per_hour,
+        send_buffer,
         slow_per_mille,
         elections,
         patience: Duration::from_secs(300),

@@ -4,8 +4,7 @@
 //! no more members and identities than peers. So whatever is remembered of a peer beyond once is found, and not
 //! only what would fill a real one's memory.
 //!
-//! What a stream holds back is not a matter of the core: its queue belongs to the transport. Here a slow reader's
-//! senders drop what would wait for too long (`wires`).
+//! What waits for a peer is looked at whenever something is added to it (`sending`).
 
 use selvedge_gossip::config::Limits;
 

@@ -3,7 +3,7 @@
 //! [`run`] starts as many peers as asked for, lets an ordering service hand blocks to the leader of
 //! each organisation, and reports how long the blocks took to reach everybody and at what price. The
 //! peers are the very [`Gossip`](selvedge_gossip::node::Gossip) that the node runs; frames pass through
-//! the same decoding and verification. What is played is the world around them: the wires, the disks,
+//! the same [send queues](selvedge_gossip::send_queue), decoding and verification. What is played is the world around them: the wires, the disks,
 //! and the keys.
 //!
 //! One [`Options`] value, with its seed, gives one [`Report`], bit by bit, on any machine. Nothing waits:
@@ -16,10 +16,13 @@
 //! | `queue` | what happens when |
 //! | `peer` | one peer: core, ledger, committer |
 //! | `ordering` | the ordering service and the leaders |
-//! | `troubles` | partitions, restarts, broken streams |
+//! | `troubles` | partitions, restarts, broken streams, narrow links |
 //! | `bounds` | nothing: it looks whether a peer holds more than it may |
 //! | `introductions` | who knows whom in the beginning |
+//! | `sending` | the way of a frame |
+//! | `outboxes` | what waits to be sent: the node's send queues, and streams |
 //! | `wires` | latency, bandwidth, loss, partitions |
+//! | `inboxes` | peers that take in little |
 //! | `keys` | identities and signatures, cheap but not forgeable within the simulation |
 //! | `block` | blocks that are small in memory and as large as asked for on the wires |
 //! | `liars` | peers that lie |
@@ -37,14 +40,17 @@
 mod block;
 mod bounds;
 pub mod curves;
+mod inboxes;
 mod introductions;
 mod keys;
 mod liars;
 pub mod options;
 mod ordering;
+mod outboxes;
 mod peer;
 mod queue;
 pub mod report;
+mod sending;
 mod troubles;
 mod wires;
 mod world;

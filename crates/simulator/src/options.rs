@@ -13,8 +13,13 @@ pub const FULL_DETAIL: usize = 200;
 /// How many members each peer knows, on average, in larger networks.
 pub const PARTIAL_VIEW: usize = 100;
 
-/// What a slow peer reads in a second. What waits for it for longer than its senders' queues hold is dropped.
+/// What a slow peer reads in a second.
 pub const SLOW_BITS_PER_SECOND: u64 = 2_000_000;
+
+/// What a narrow link carries in a second, each way: not half of the blocks that there are by default.
+pub const NARROW_BITS_PER_SECOND: u64 = 256_000;
+/// How long a link stays narrow, at most; at least half as long.
+pub const LONGEST_NARROW: Duration = Duration::from_secs(40);
 
 /// Peers times channels, at most: each is a few kilobytes.
 const MAX_MEMBERSHIPS: usize = 200_000;
@@ -96,10 +101,13 @@ pub struct Options {
     /// Streams between random peers that are half open for [`HALF_OPEN`], in an hour: one direction carries
     /// nothing, and nobody notices until the stream breaks.
     pub half_open_per_hour: f64,
+    /// Links of random peers that become narrow ([`NARROW_BITS_PER_SECOND`]) for up to [`LONGEST_NARROW`], in an hour.
+    /// The first peers keep theirs.
+    pub narrow_per_hour: f64,
     /// Outages of the ordering node of a random elected leader, in an hour. Each lasts for up to
     /// [`LONGEST_OUTAGE`]; whoever leads then tells its core so, as the node does.
     pub outages_per_hour: f64,
-    /// Peers that read slowly, of a thousand; see [`SLOW_BITS_PER_SECOND`]. Leaders do not.
+    /// Peers that read slowly, of a thousand; see [`SLOW_BITS_PER_SECOND`]. The first peers do not.
     pub slow_per_mille: u32,
     /// Leaders are elected, a liar perhaps, and fetch from the ordering service while they lead. Otherwise the first peer of
     /// each organisation does.
@@ -110,6 +118,8 @@ pub struct Options {
     pub elections: bool,
     /// Peers that lie, of a thousand; leaders do not.
     pub liars_per_mille: u32,
+    /// `peer.gossip.sendBuffSize`: frames that wait for one peer.
+    pub send_buffer: usize,
     /// How long to wait for the last peers after the last block, at most.
     pub patience: Duration,
 }
@@ -135,10 +145,12 @@ impl Default for Options {
             churn_per_hour: 0.0,
             breaks_per_hour: 0.0,
             half_open_per_hour: 0.0,
+            narrow_per_hour: 0.0,
             outages_per_hour: 0.0,
             slow_per_mille: 0,
             elections: false,
             liars_per_mille: 0,
+            send_buffer: 200,
             patience: Duration::from_secs(60),
         }
     }
@@ -194,6 +206,10 @@ impl Options {
             let found = self.block_size.to_string();
             return refuse("block-size", found, "at most 100 MiB");
         }
+        if !(1..=100_000).contains(&self.send_buffer) {
+            let found = self.send_buffer.to_string();
+            return refuse("send-buffer", found, "between 1 and 100000");
+        }
         for (option, parts, of) in [
             ("loss", self.loss_per_million, 1_000_000),
             ("liars", self.liars_per_mille, 1000),
@@ -233,6 +249,7 @@ impl Options {
             ("churn", self.churn_per_hour),
             ("breaks", self.breaks_per_hour),
             ("half-open", self.half_open_per_hour),
+            ("narrow", self.narrow_per_hour),
             ("outages", self.outages_per_hour),
         ] {
             if !(0.0..=1e6).contains(&rate) {
@@ -265,7 +282,8 @@ mod tests {
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        let cases: [(Change, &str); 17] = [
+        let cases: [(Change, &str); 18] = [
+            (|it| it.send_buffer = 0, "send-buffer is 0"),
             (|it| it.peers = 0, "peers is 0"),
             (|it| it.peers = 100_001, "peers is 100001"),
             (|it| it.orgs = 0, "orgs is 0"),

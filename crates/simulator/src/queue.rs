@@ -9,16 +9,25 @@ use selvedge_gossip::event::Event;
 use crate::block::SimBlock;
 use crate::wires::Nanos;
 
+/// A frame on its way.
+pub(crate) struct Arriving {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// The stream that carries it.
+    pub(crate) stream: u32,
+    pub(crate) frame: Bytes,
+    /// Bytes on the wires.
+    pub(crate) size: usize,
+}
+
 /// Something that happens.
 pub(crate) enum Happening {
     /// A frame arrives.
-    Frame {
-        from: usize,
-        to: usize,
-        /// The stream that carries it.
-        stream: u32,
-        frame: Bytes,
-    },
+    Frame(Arriving),
+    /// A peer that takes in little has taken in a frame.
+    TakenIn { peer: usize },
+    /// A peer's uplink is free, and something waits for it.
+    UplinkFree { peer: usize },
     /// A peer is told something; if it has been restarted meanwhile, it is not.
     Told {
         peer: usize,
@@ -43,6 +52,10 @@ pub(crate) enum Happening {
     Come { place: usize },
     /// The stream between two random peers breaks; before that it is half open for a while, or not.
     Break { half_open: bool },
+    /// The link of a random peer is narrow for a while.
+    Narrow,
+    /// It is as wide as before.
+    Widen { peer: usize },
     /// The stream between two peers is found to be dead.
     Broken { one: usize, other: usize },
     /// A peer that leads gets the next block from the ordering service.

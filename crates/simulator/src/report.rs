@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use selvedge_gossip::config::Rules;
+use selvedge_gossip::event::FrameClass;
 use serde::Serialize;
 
 use crate::options::{Options, Place};
@@ -73,7 +74,9 @@ pub struct Report {
     pub arrivals: BTreeMap<&'static str, u64>,
     /// Bytes by kind of message.
     pub bytes_by_kind: BTreeMap<&'static str, u64>,
-    /// What was dropped, and why.
+    /// Frames that found no room in a peer's send queue, or made room there for others.
+    pub frames_dropped: FramesDropped,
+    /// What the cores dropped, and why.
     pub drops: BTreeMap<String, u64>,
     /// Peers that did not get everything, times the channels where that is so.
     pub incomplete: usize,
@@ -88,6 +91,17 @@ pub struct Report {
     pub curve: Vec<(f64, f64)>,
 }
 
+/// Frames that were dropped, by class.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FramesDropped {
+    /// Those that say who is alive and who leads.
+    pub liveness: u64,
+    /// Other small ones.
+    pub control: u64,
+    /// Blocks.
+    pub bulk: u64,
+}
+
 /// What is measured while a simulation runs.
 #[derive(Debug)]
 pub(crate) struct Measures {
@@ -97,6 +111,7 @@ pub(crate) struct Measures {
     pub(crate) bytes: BTreeMap<&'static str, u64>,
     pub(crate) messages: u64,
     pub(crate) block_copies: u64,
+    frames_dropped: FramesDropped,
     pub(crate) false_suspicions: u64,
     pub(crate) violations: Vec<String>,
 }
@@ -113,6 +128,7 @@ impl Measures {
             bytes: BTreeMap::new(),
             messages: 0,
             block_copies: 0,
+            frames_dropped: FramesDropped::default(),
             false_suspicions: 0,
             violations: Vec::new(),
         }
@@ -126,6 +142,17 @@ impl Measures {
         if let Some(times) = times {
             times.push(now);
         }
+    }
+
+    /// A send queue dropped frames.
+    pub(crate) fn dropped(&mut self, class: FrameClass, frames: usize) {
+        let dropped = &mut self.frames_dropped;
+        let of_class = match class {
+            FrameClass::Liveness => &mut dropped.liveness,
+            FrameClass::Control => &mut dropped.control,
+            FrameClass::Bulk => &mut dropped.bulk,
+        };
+        *of_class += frames as u64;
     }
 
     pub(crate) fn violated(&mut self, what: String) {
@@ -187,6 +214,7 @@ impl Measures {
                 / followers as f64,
             arrivals: BTreeMap::new(),
             bytes_by_kind: self.bytes,
+            frames_dropped: self.frames_dropped,
             drops: BTreeMap::new(),
             incomplete: 0,
             simulated_seconds,
@@ -271,6 +299,16 @@ impl fmt::Display for Report {
             .map(|(how, count)| format!("{how} {count}"))
             .collect();
         writeln!(f, "new blocks by {}", arrivals.join(", "))?;
+        let FramesDropped {
+            liveness,
+            control,
+            bulk,
+        } = self.frames_dropped;
+        writeln!(
+            f,
+            "frames dropped by full send queues: {bulk} with blocks, {control} of control, \
+             {liveness} of who is alive"
+        )?;
         if self.incomplete > 0 {
             writeln!(f, "{} ledgers are not complete", self.incomplete)?;
         }

@@ -1,4 +1,4 @@
-//! What goes wrong: partitions, restarts, broken streams, and with `ordering` its outages; and what must be right again some time later.
+//! What goes wrong: partitions, restarts, broken streams, narrow links, and with `ordering` its outages; and what must be right again some time later.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use selvedge_gossip::config::Rules;
 use selvedge_gossip::event::Event;
 use selvedge_gossip::types::PkiId;
 
-use crate::options::HALF_OPEN;
+use crate::options::{HALF_OPEN, LONGEST_NARROW, NARROW_BITS_PER_SECOND};
 use crate::peer::SimPeer;
 use crate::queue::Happening;
 use crate::wires::Nanos;
@@ -96,6 +96,12 @@ impl World {
             *troubled = until;
         }
         self.connected.retain(|(a, b)| *a != chosen && *b != chosen);
+        for other in (0..peers).filter(|other| *other != chosen) {
+            // Nothing that is on its way or waits comes to anybody.
+            self.wires.break_stream(chosen, other);
+            self.outboxes.forget(chosen, other);
+            self.outboxes.forget(other, chosen);
+        }
         self.restarts_end = self.restarts_end.max(until);
         Some((chosen, until))
     }
@@ -119,10 +125,6 @@ impl World {
         for endpoint in former.endpoints() {
             self.by_endpoint.remove(&endpoint);
         }
-        for other in (0..self.options.peers).filter(|other| *other != place) {
-            // What is still on its way is of or for the former one.
-            self.wires.break_stream(place, other);
-        }
         if let Some(peer) = self.peers.get(place) {
             self.by_id.insert(peer.identity.pki_id(), place);
             self.by_endpoint
@@ -145,6 +147,31 @@ impl World {
         if !self.options.has_background() {
             self.introduce(index);
             self.tell_heights(index, &self.state_infos());
+        }
+    }
+
+    /// The link of a random peer is narrow for a while.
+    pub(crate) fn narrow_one(&mut self) {
+        let (first, peers) = (self.options.orgs, self.options.peers);
+        if first == peers {
+            return;
+        }
+        let peer = self.rng.random_range(first..peers);
+        let longest = nanos(LONGEST_NARROW);
+        let until = self.now + self.rng.random_range(longest / 2..=longest);
+        if self.inboxes.is_slow(peer) {
+            return;
+        }
+        self.inboxes.slow_down(peer, NARROW_BITS_PER_SECOND);
+        self.wires.set_narrow(peer, true);
+        self.restarts_end = self.restarts_end.max(until);
+        self.queue.enter(until, Happening::Widen { peer });
+    }
+
+    pub(crate) fn widen(&mut self, peer: usize) {
+        self.wires.set_narrow(peer, false);
+        for arrived in self.inboxes.restore(peer) {
+            self.receive(arrived);
         }
     }
 
@@ -173,6 +200,10 @@ impl World {
 
     pub(crate) fn broken(&mut self, one: usize, other: usize) {
         self.wires.break_stream(one, other);
+        for (from, to) in [(one, other), (other, one)] {
+            self.outboxes.broken(from, to);
+            self.transmit(from);
+        }
         if !self.connected.remove(&pair(one, other)) {
             return;
         }

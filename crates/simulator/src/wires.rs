@@ -1,14 +1,15 @@
 //! What lies between the peers: latency, bandwidth, loss, partitions.
 //!
-//! A frame leaves when its sender's uplink is free, takes the link's latency, and does not overtake an
-//! earlier one between the same two peers, as on a TCP connection.
+//! A frame takes its sender's uplink for as long as its size needs, then the link's latency, and does not overtake an
+//! earlier one between the same two peers, as on a TCP connection. What waits for the uplink is a matter of
+//! `outboxes`, what a receiver is too slow for of `inboxes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::options::{Options, Place, SLOW_BITS_PER_SECOND};
+use crate::options::{NARROW_BITS_PER_SECOND, Options, Place};
 
 /// Nanoseconds since the start of the simulation.
 pub(crate) type Nanos = u64;
@@ -16,11 +17,8 @@ pub(crate) type Nanos = u64;
 const MICROSECOND: Nanos = 1_000;
 const MILLISECOND: Nanos = 1_000_000;
 
-/// What waits for a slow reader for longer finds its senders' queues full.
-const QUEUED: Nanos = 2_000 * MILLISECOND;
-
 /// How long a frame takes at this bandwidth.
-fn transmission(size: usize, bits_per_second: u64) -> Nanos {
+pub(crate) fn transmission(size: usize, bits_per_second: u64) -> Nanos {
     let bits = u64::try_from(size).unwrap_or(u64::MAX).saturating_mul(8);
     bits.saturating_mul(1_000) / (bits_per_second / 1_000_000).max(1)
 }
@@ -45,8 +43,8 @@ pub(crate) struct Wires {
     uplink: Vec<Nanos>,
     /// When the last frame between two peers arrives.
     last: BTreeMap<(usize, usize), Nanos>,
-    /// When each slow reader has read what was sent to it.
-    slow: BTreeMap<usize, Nanos>,
+    /// Peers whose link is narrow.
+    narrow: BTreeSet<usize>,
     /// Streams that broke between two peers, the smaller number first.
     broken: BTreeMap<(usize, usize), u32>,
     /// Directions that carry nothing for a while.
@@ -55,15 +53,24 @@ pub(crate) struct Wires {
     cut_off: Option<Vec<bool>>,
 }
 
+/// What becomes of a frame.
+pub(crate) enum Carried {
+    /// It arrives then.
+    At(Nanos),
+    /// It is lost.
+    Lost,
+    /// It is lost, and whoever sent it waits until its stream breaks.
+    Unanswered,
+}
+
 impl Wires {
-    /// `slow` peers read slowly.
-    pub(crate) fn new(options: &Options, slow: Vec<usize>) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             place: options.place,
             loss_per_million: options.loss_per_million,
             uplink: vec![0; options.peers],
             last: BTreeMap::new(),
-            slow: slow.into_iter().map(|peer| (peer, 0)).collect(),
+            narrow: BTreeSet::new(),
             broken: BTreeMap::new(),
             mute: BTreeMap::new(),
             cut_off: None,
@@ -89,6 +96,14 @@ impl Wires {
         self.mute.insert((from, to), until);
     }
 
+    /// A peer's link is narrow from now on, or is so no longer.
+    pub(crate) fn set_narrow(&mut self, peer: usize, narrow: bool) {
+        match narrow {
+            true => self.narrow.insert(peer),
+            false => self.narrow.remove(&peer),
+        };
+    }
+
     pub(crate) fn part(&mut self, cut_off: Option<Vec<bool>>) {
         self.cut_off = cut_off;
     }
@@ -101,7 +116,12 @@ impl Wires {
         }
     }
 
-    /// When a frame of so many bytes arrives; `None`: it is lost.
+    /// When a peer's uplink is free again.
+    pub(crate) fn uplink_free(&self, from: usize) -> Nanos {
+        self.uplink.get(from).copied().unwrap_or(0)
+    }
+
+    /// Sends a frame of so many bytes. The uplink must be free.
     pub(crate) fn carry(
         &mut self,
         from: usize,
@@ -109,26 +129,18 @@ impl Wires {
         size: usize,
         now: Nanos,
         rng: &mut StdRng,
-    ) -> Option<Nanos> {
+    ) -> Carried {
         let left = self.leave(from, size, now);
         if self.loss_per_million > 0 && rng.random_range(0..1_000_000) < self.loss_per_million {
-            return None;
+            return Carried::Lost;
         }
         if self.mute.get(&(from, to)).is_some_and(|until| now < *until) {
-            return None;
+            return Carried::Unanswered;
         }
-        let mut earliest = left + self.latency(from, to, rng);
-        if let Some(free) = self.slow.get_mut(&to) {
-            let read = earliest.max(*free) + transmission(size, SLOW_BITS_PER_SECOND);
-            if read > earliest + QUEUED {
-                return None;
-            }
-            *free = read;
-            earliest = read;
-        }
+        let earliest = left + self.latency(from, to, rng);
         let last = self.last.entry((from, to)).or_insert(0);
         *last = earliest.max(*last + 1);
-        Some(*last)
+        Carried::At(*last)
     }
 
     /// The time that a small message takes, there and back.
@@ -138,6 +150,7 @@ impl Wires {
 
     fn leave(&mut self, from: usize, size: usize, now: Nanos) -> Nanos {
         let bits_per_second: u64 = match self.place {
+            _ if self.narrow.contains(&from) => NARROW_BITS_PER_SECOND,
             Place::Machine => 10_000_000_000,
             Place::Region => 1_000_000_000,
             Place::Planet => 200_000_000,

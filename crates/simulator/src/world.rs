@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
 use selvedge_gossip::event::{
-    Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, DialOutcome, DialPurpose, Event,
-    FrameKind, Notice, Payload,
+    Action, Arrival, ArrivedBlock, ChannelOrg, ChannelSetup, Event, Notice, Payload,
 };
-use selvedge_gossip::message::{decode, verify};
 use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, Peer, PkiId};
 
 use crate::SimulationError;
-use crate::block::{SimBlock, blocks_in, names_channel};
+use crate::block::SimBlock;
+use crate::inboxes::Inboxes;
 use crate::introductions;
-use crate::keys::Keys;
 use crate::liars::Lie;
-use crate::options::Options;
+use crate::options::{Options, SLOW_BITS_PER_SECOND};
+use crate::outboxes::Outboxes;
 use crate::peer::{SimPeer, channel_name, org_name};
 use crate::queue::{Happening, Queue};
 use crate::report::{Measures, Report};
@@ -32,10 +30,6 @@ const VERIFICATION: Nanos = 1_000_000;
 const COMMIT: Nanos = 5_000_000;
 /// To read blocks from the ledger.
 const READ: Nanos = 1_000_000;
-/// Until a peer is found to be unreachable across a partition.
-const DIAL_TIMEOUT: Nanos = 3_000_000_000;
-/// Bytes of HTTP/2, TLS, TCP and IP around a frame.
-const OVERHEAD: usize = 90;
 
 /// See the module's documentation.
 pub(crate) struct World {
@@ -50,6 +44,8 @@ pub(crate) struct World {
     pub(crate) by_endpoint: BTreeMap<Endpoint, usize>,
     pub(crate) channels: Vec<ChannelId>,
     pub(crate) wires: Wires,
+    pub(crate) outboxes: Outboxes,
+    pub(crate) inboxes: Inboxes,
     /// Whom each peer knows of in the beginning.
     pub(crate) known: Vec<BTreeSet<usize>>,
     pub(crate) connected: BTreeSet<(usize, usize)>,
@@ -94,7 +90,9 @@ impl World {
             channels: (0..options.channels)
                 .map(|channel| ChannelId::new(channel_name(channel)))
                 .collect(),
-            wires: Wires::new(options, slow_readers(options, &mut rng)),
+            wires: Wires::new(options),
+            outboxes: Outboxes::new(options),
+            inboxes: slow_readers(options, &mut rng),
             known: introductions::acquaintances(options, &mut rng),
             connected: BTreeSet::new(),
             rng,
@@ -159,7 +157,9 @@ impl World {
     fn finish(mut self) -> Report {
         let honest_incomplete = self.incomplete;
         if honest_incomplete > 0 && self.options.state_transfer {
-            let ledgers = format!("{honest_incomplete} ledgers did not become complete");
+            let short = self.short_ledgers();
+            let ledgers =
+                format!("{honest_incomplete} ledgers did not become complete, such as {short:?}");
             self.measures.violated(ledgers);
         }
         if self.looked > 0 {
@@ -192,6 +192,17 @@ impl World {
         report
     }
 
+    /// The heights of some honest peers that lack blocks.
+    fn short_ledgers(&self) -> Vec<(usize, &[u64])> {
+        let peers = self.peers.iter().enumerate();
+        let honest = peers.filter(|(_, peer)| peer.lie.is_none());
+        let ledgers = honest.map(|(index, peer)| (index, peer.heights.as_slice()));
+        let is_short = |(_, heights): &(usize, &[u64])| {
+            heights.iter().any(|height| *height <= self.options.blocks)
+        };
+        ledgers.filter(is_short).take(3).collect()
+    }
+
     /// Enters the blocks, the partition and the restarts.
     fn plan(&mut self, begin: Nanos) {
         let interval = nanos(self.options.interval());
@@ -218,11 +229,13 @@ impl World {
             churn_per_hour,
             breaks_per_hour,
             half_open_per_hour,
+            narrow_per_hour,
             outages_per_hour,
             ..
         } = self.options;
         self.now_and_then(begin, restarts_per_hour, || Happening::Stop);
         self.now_and_then(begin, churn_per_hour, || Happening::Leave);
+        self.now_and_then(begin, narrow_per_hour, || Happening::Narrow);
         self.now_and_then(begin, outages_per_hour, || Happening::Outage);
         for (rate, half_open) in [(breaks_per_hour, false), (half_open_per_hour, true)] {
             self.now_and_then(begin, rate, || Happening::Break { half_open });
@@ -231,12 +244,9 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Frame {
-                from,
-                to,
-                stream,
-                frame,
-            } => self.arrive(from, to, stream, frame),
+            Happening::Frame(arriving) => self.arrive(arriving),
+            Happening::TakenIn { peer } => self.taken_in(peer),
+            Happening::UplinkFree { peer } => self.uplink_free(peer),
             Happening::Told { peer, run, event } => {
                 if self
                     .peers
@@ -263,6 +273,8 @@ impl World {
             Happening::Leave => self.leave_one(),
             Happening::Come { place } => self.come(place),
             Happening::Break { half_open } => self.break_one(half_open),
+            Happening::Narrow => self.narrow_one(),
+            Happening::Widen { peer } => self.widen(peer),
             Happening::Broken { one, other } => self.broken(one, other),
             Happening::Fetch { peer, run, channel } => self.fetch(peer, run, channel),
             Happening::Heights => self.spread_heights(),
@@ -363,8 +375,11 @@ impl World {
     fn act(&mut self, index: usize, action: Action<SimBlock>) {
         match action {
             Action::Send {
-                to, frame, kind, ..
-            } => self.send(index, &to.pki_id, frame, kind),
+                to,
+                frame,
+                kind,
+                channel,
+            } => self.send(index, &to.pki_id, frame, kind, channel),
             Action::Dial { endpoint, purpose } => self.dial(index, endpoint, purpose),
             Action::VerifyBlock { channel, block } => {
                 let event = verdict(channel, block);
@@ -381,6 +396,7 @@ impl World {
             Action::Disconnect { peer, .. } => {
                 if let Some(peer) = self.by_id.get(&peer) {
                     self.connected.remove(&pair(index, *peer));
+                    self.outboxes.forget(index, *peer);
                 }
             }
             Action::Notice(Notice::PeerDead { peer, .. }) => self.suspects(index, &peer),
@@ -395,125 +411,6 @@ impl World {
             | Action::Notice(_) => {}
             Action::LeadershipChanged { channel, leads } => self.leads(index, &channel, leads),
         }
-    }
-
-    fn send(&mut self, from: usize, to: &PkiId, frame: Bytes, kind: FrameKind) {
-        let (Some(to_index), Some(sender)) = (self.by_id.get(to).copied(), self.peers.get(from))
-        else {
-            return self.measures.violated("a frame for nobody".to_owned());
-        };
-        let frame = match sender.lie {
-            Some(lie) => match lie.twist(kind, frame, &sender.key) {
-                Some(frame) => frame,
-                None => return,
-            },
-            None => frame,
-        };
-        if !self.options.has_background() && is_background(kind, &frame) {
-            return;
-        }
-        let blocks = blocks_in(kind, &frame);
-        let size = frame.len() + OVERHEAD + blocks * self.options.block_size;
-        if self.measuring {
-            *self.measures.bytes.entry(kind.name()).or_default() += size as u64;
-            self.measures.messages += 1;
-            self.measures.block_copies += blocks as u64;
-        }
-        let is_there = |peer: &SimPeer| peer.up && peer.identity.pki_id() == *to;
-        if !self.peers.get(to_index).is_some_and(is_there) {
-            let delay = self.wires.round_trip(from, to_index, &mut self.rng);
-            return self.tell_later(from, delay, Event::Unreachable(*to));
-        }
-        if !self.wires.connected(from, to_index) {
-            self.connected.remove(&pair(from, to_index));
-            return self.tell_later(from, DIAL_TIMEOUT, Event::Unreachable(*to));
-        }
-        let carried = self
-            .wires
-            .carry(from, to_index, size, self.now, &mut self.rng);
-        if let Some(at) = carried {
-            let happening = Happening::Frame {
-                from,
-                to: to_index,
-                stream: self.wires.stream(from, to_index),
-                frame,
-            };
-            self.queue.enter(at, happening);
-        }
-    }
-
-    /// A frame arrives: it is decoded and verified as in the node.
-    fn arrive(&mut self, from: usize, to: usize, stream: u32, frame: Bytes) {
-        let up = |index: usize| self.peers.get(index).is_some_and(|peer| peer.up);
-        if self.wires.stream(from, to) != stream
-            || !up(from)
-            || !up(to)
-            || !self.wires.connected(from, to)
-        {
-            return;
-        }
-        self.connect(from, to);
-        let (Some(sender), Some(receiver)) = (self.peers.get(from), self.peers.get(to)) else {
-            return;
-        };
-        let from = sender.identity.pki_id();
-        let honest = sender.lie.is_none();
-        let verified = decode(frame)
-            .and_then(|received| verify(received, &Keys, receiver.gossip.identities()));
-        match verified {
-            Ok(verification) => {
-                let message = verification.message;
-                self.tell(to, Event::Message { from, message });
-            }
-            Err(selvedge_gossip::message::MessageError::UnknownAuthor { .. }) => {}
-            Err(error) if honest => {
-                self.measures
-                    .violated(format!("an honest peer sent: {error}"));
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// A first frame opens a stream, whose handshake tells both who the other is.
-    fn connect(&mut self, one: usize, other: usize) {
-        if !self.connected.insert(pair(one, other)) {
-            return;
-        }
-        for (index, peer) in [(one, other), (other, one)] {
-            if let Some(peer) = self.peers.get(peer) {
-                let identity = peer.identity.clone();
-                self.tell(
-                    index,
-                    Event::Connected {
-                        identity,
-                        endpoint: None,
-                    },
-                );
-            }
-        }
-    }
-
-    fn dial(&mut self, from: usize, endpoint: Endpoint, purpose: DialPurpose) {
-        let found = self.by_endpoint.get(&endpoint).copied();
-        let reached = found.filter(|to| {
-            self.peers.get(*to).is_some_and(|peer| peer.up) && self.wires.connected(from, *to)
-        });
-        let (outcome, delay) = match reached.and_then(|to| Some((to, self.peers.get(to)?))) {
-            None => (DialOutcome::Failed, DIAL_TIMEOUT),
-            Some((to, peer)) => {
-                let outcome = match purpose {
-                    DialPurpose::Ping(_) => DialOutcome::Answered,
-                    DialPurpose::Identify => DialOutcome::Identified(peer.identity.clone()),
-                };
-                (outcome, 2 * self.wires.round_trip(from, to, &mut self.rng))
-            }
-        };
-        let event = Event::Dialed {
-            endpoint,
-            purpose,
-            outcome,
-        };
-        self.tell_later(from, delay, event);
     }
 
     /// The committer of a peer gets a block.
@@ -600,30 +497,17 @@ fn lies(options: &Options, rng: &mut StdRng) -> BTreeMap<usize, Lie> {
     liars.zip(Lie::ALL.into_iter().cycle()).collect()
 }
 
-/// Who reads slowly; leaders do not.
-fn slow_readers(options: &Options, rng: &mut StdRng) -> Vec<usize> {
+/// Who reads slowly; the first peers do not.
+fn slow_readers(options: &Options, rng: &mut StdRng) -> Inboxes {
     let followers = options.peers - options.orgs;
     let count = followers * options.slow_per_mille as usize / 1000;
-    if count == 0 {
-        return Vec::new();
+    let mut inboxes = Inboxes::default();
+    if count > 0 {
+        for follower in index::sample(rng, followers, count) {
+            inboxes.slow_down(follower + options.orgs, SLOW_BITS_PER_SECOND);
+        }
     }
-    let chosen = index::sample(rng, followers, count).into_iter();
-    chosen.map(|follower| follower + options.orgs).collect()
-}
-
-/// Whether a frame has to do with who is there, not with blocks.
-fn is_background(kind: FrameKind, frame: &Bytes) -> bool {
-    match kind {
-        FrameKind::Block
-        | FrameKind::Digest
-        | FrameKind::Request
-        | FrameKind::BlockUpdate
-        | FrameKind::StateRequest
-        | FrameKind::StateResponse => false,
-        // Answers follow by themselves.
-        FrameKind::Hello => !names_channel(frame),
-        _ => true,
-    }
+    inboxes
 }
 
 fn verdict(channel: ChannelId, arrived: ArrivedBlock) -> Event<SimBlock> {

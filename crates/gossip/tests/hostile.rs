@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -25,10 +26,11 @@ use selvedge_protos::Message as _;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{
     AliveMessage, DataDigest, DataMessage, DataRequest, DataUpdate, GossipHello, LeadershipMessage,
-    Member, MembershipResponse, Payload, PeerTime, Properties, PullMsgType, RemotePvtDataRequest,
-    RemoteStateRequest, RemoteStateResponse, StateInfo, StateInfoPullRequest,
+    Member, MembershipResponse, Payload, PeerIdentity, PeerTime, Properties, PullMsgType,
+    RemotePvtDataRequest, RemoteStateRequest, RemoteStateResponse, StateInfo, StateInfoPullRequest,
 };
-use support::keys::{HashCrypto, identity, signer};
+use selvedge_protos::identity::pki_id;
+use support::keys::{HashCrypto, identity, serialized, signer};
 use support::network::{Network, peers};
 use support::recorded::{Known, RecordedCrypto, json, read};
 
@@ -36,24 +38,46 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "mychannel";
 
-/// Knows nobody, and counts the signatures that are checked.
+/// Knows some, and counts the identities and signatures that are checked.
 #[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting {
+    known: BTreeMap<PkiId, Identity>,
+    identities: AtomicUsize,
+    signatures: AtomicUsize,
+}
+
+impl Counting {
+    fn knows(peers: &[Identity]) -> Self {
+        let known = peers.iter().map(|peer| (peer.pki_id(), peer.clone()));
+        Self {
+            known: known.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// How many identities and signatures were checked.
+    fn checked(&self) -> (usize, usize) {
+        let counters = [&self.identities, &self.signatures];
+        let [identities, signatures] = counters.map(|it| it.load(Ordering::Relaxed));
+        (identities, signatures)
+    }
+}
 
 impl Crypto for Counting {
     fn validate(&self, serialized: &Bytes) -> Result<IdentityFacts, Refusal> {
+        self.identities.fetch_add(1, Ordering::Relaxed);
         HashCrypto.validate(serialized)
     }
 
     fn verify(&self, identity: &Identity, message: &[u8], found: &[u8]) -> Result<(), Refusal> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.signatures.fetch_add(1, Ordering::Relaxed);
         HashCrypto.verify(identity, message, found)
     }
 }
 
 impl IdentitySource for Counting {
-    fn identity(&self, _: &PkiId) -> Option<Identity> {
-        None
+    fn identity(&self, peer: &PkiId) -> Option<Identity> {
+        self.known.get(peer).cloned()
     }
 }
 
@@ -112,16 +136,22 @@ proptest! {
 
 /// An alive message of `peer` that `key` has signed.
 fn alive_of(peer: &Identity, key: &Identity, sequence: u64) -> selvedge_protos::gossip::Envelope {
+    alive_with(peer.serialized().clone(), key, sequence)
+}
+
+/// The same of one whose identity need not be valid.
+fn alive_with(identity: Bytes, key: &Identity, sequence: u64) -> selvedge_protos::gossip::Envelope {
+    let pki_id = pki_id(&identity).unwrap();
     let content = Content::AliveMsg(AliveMessage {
         membership: Some(Member {
-            pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
+            pki_id: Bytes::copy_from_slice(&pki_id),
             ..Member::default()
         }),
         timestamp: Some(PeerTime {
             inc_num: 0,
             seq_num: sequence,
         }),
-        identity: peer.serialized().clone(),
+        identity,
     });
     let message = gossip_message(Tag::Empty, None, 0, content);
     let envelope = Envelope::signed(&message, signer(key).as_ref()).unwrap();
@@ -157,11 +187,80 @@ fn many_forged_messages_in_one_are_not_all_looked_at() {
         .collect();
     let crypto = Counting::default();
     let (alive, dead, refused) = verified_response(messages.clone(), messages, &crypto);
-    assert_eq!(crypto.0.load(Ordering::Relaxed), 100 + 64);
+    assert_eq!(crypto.checked().1, 100 + 512);
     assert_eq!((alive, dead), (100, 0));
     let given_up = |unread| MessageError::GivenUp { unread };
-    assert_eq!(refused.len(), 64 + 2);
-    assert_eq!(refused[64..], [given_up(936 + 100), given_up(1_200)]);
+    // Of whom one was forged, no other is looked at.
+    let repeated = MessageError::Repeated { unread: 512 };
+    let rest = [given_up(488 + 100), given_up(1_200 - 512), repeated];
+    assert_eq!(refused.len(), 512 + rest.len());
+    assert_eq!(refused[512..], rest);
+}
+
+/// Nor are many invalid identities validated.
+#[test]
+fn many_invalid_identities_in_one_are_not_all_looked_at() {
+    let liar = identity("Org1", "liar");
+    let stranger = |number: usize| serialized("Org1", &format!("invalid {number}"));
+    let known: Vec<_> = (0..100)
+        .map(|number| identity("Org1", &format!("peer{number}")))
+        .collect();
+    let messages: Vec<_> = (0..1_000)
+        .map(|number| alive_with(stranger(number), &liar, 1))
+        .chain(known.iter().map(|peer| alive_of(peer, peer, 1)))
+        .collect();
+    let crypto = Counting::knows(&known);
+    let (alive, _, refused) = verified_response(messages, Vec::new(), &crypto);
+    assert_eq!(crypto.checked(), (64, 100));
+    assert_eq!(alive, 100, "who is known is not hidden by strangers");
+    assert_eq!(refused.len(), 64 + 1);
+    assert_eq!(refused[64], MessageError::GivenUp { unread: 936 });
+}
+
+/// As long as there are not more authors than signatures that may be bad, forged messages hide no others.
+#[test]
+fn forged_messages_hide_none_of_other_authors() {
+    let liar = identity("Org1", "liar");
+    let peer = |number: usize| identity("Org1", &format!("peer{number}"));
+    let peers: Vec<_> = (0..600).map(peer).collect();
+    let (slandered, honest) = peers.split_at(500);
+    let mut messages = Vec::new();
+    for sequence in 0..4 {
+        messages.extend(slandered.iter().map(|peer| alive_of(peer, &liar, sequence)));
+    }
+    messages.extend(honest.iter().map(|peer| alive_of(peer, peer, 1)));
+    let crypto = Counting::knows(&peers);
+    let (alive, _, refused) = verified_response(messages, Vec::new(), &crypto);
+    assert_eq!(crypto.checked(), (0, 500 + 100));
+    assert_eq!(alive, 100);
+    assert_eq!(refused[500..], [MessageError::Repeated { unread: 1_500 }]);
+}
+
+/// Whoever answers an identity pull with messages of one author over and over has four of them verified.
+#[test]
+fn many_identities_of_one_author_in_one_are_not_all_looked_at() {
+    let liar = identity("Org1", "liar");
+    let update = |number: u64| {
+        let content = Content::PeerIdentity(PeerIdentity {
+            pki_id: Bytes::copy_from_slice(liar.pki_id().as_bytes()),
+            cert: liar.serialized().clone(),
+            metadata: Bytes::new(),
+        });
+        let message = gossip_message(Tag::Empty, None, number, content);
+        let envelope = Envelope::signed(&message, signer(&liar).as_ref()).unwrap();
+        envelope.proto().clone()
+    };
+    let content = Content::DataUpdate(DataUpdate {
+        nonce: 1,
+        data: (0..1_000).map(update).collect(),
+        msg_type: PullMsgType::IdentityMsg.into(),
+    });
+    let frame = Envelope::unsigned(&gossip_message(Tag::Empty, None, 1, content));
+    let crypto = Counting::knows(std::slice::from_ref(&liar));
+    let received = decode(frame.frame().clone()).unwrap();
+    let refused = verify(received, &crypto, &crypto).unwrap().refused;
+    assert_eq!(crypto.checked(), (0, 4));
+    assert_eq!(refused, [MessageError::Repeated { unread: 996 }]);
 }
 
 /// Nor does it help to fill it with messages of one's own, and others are not hidden by them.
@@ -173,7 +272,7 @@ fn many_messages_of_one_author_in_one_are_not_all_looked_at() {
     let crypto = Counting::default();
     let (alive, dead, refused) = verified_response(messages, Vec::new(), &crypto);
     assert_eq!((alive, dead), (4 + 1, 0));
-    assert_eq!(crypto.0.load(Ordering::Relaxed), 4 + 1);
+    assert_eq!(crypto.checked().1, 4 + 1);
     assert_eq!(refused, [MessageError::Repeated { unread: 996 }]);
 }
 
@@ -207,7 +306,7 @@ fn a_huge_signed_message_is_refused_by_itself_and_in_a_list() {
     let received = decode(response.frame().clone()).unwrap();
     let crypto = Counting::default();
     assert!(too_large(&verify(received, &crypto, &crypto).unwrap_err()));
-    assert_eq!(crypto.0.load(Ordering::Relaxed), 0);
+    assert_eq!(crypto.checked(), (0, 0));
 }
 
 /// Two organisations of two peers each, in one channel, that know each other.

@@ -9,9 +9,11 @@
 //!
 //! Difference from Go: when one of many nested envelopes is not authentic, or its author is unknown, Go
 //! gives up the rest of a StateInfo snapshot or identity update. Here it alone is left out (and reported in
-//! [`Verification::refused`]), so that one bad entry hides no others; after 64 bad signatures or identities the
-//! rest is given up too, and of one author not more than [`MAX_OF_AUTHOR`] messages are verified, so that no list
-//! costs seconds. Envelopes that do not even parse condemn the whole message; in Go what precedes them counts.
+//! [`Verification::refused`]), so that bad entries hide no others. So that no list costs seconds all the same, there
+//! is a limit to each kind of work in vain: [`MAX_BAD_IDENTITIES`] that come with messages, [`MAX_BAD_SIGNATURES`],
+//! one of each author, and [`MAX_OF_AUTHOR`] messages of one author. What needs no more of the work that is used up
+//! is still taken: the messages of peers that are known, whatever strangers stand before them. Envelopes that do
+//! not even parse condemn the whole message; in Go what precedes them counts.
 
 use std::collections::BTreeMap;
 
@@ -37,9 +39,13 @@ const MAX_OF_AUTHOR: u32 = 4;
 /// The longest endpoint that is believed: a host name has at most 253 characters.
 const MAX_ENDPOINT: usize = 300;
 
-/// Nested envelopes of one message whose identity or signature may turn out to be bad, each of which costs up
-/// to a fifth of a millisecond. Honest peers have verified what they pass on.
-const MAX_BAD: usize = 64;
+/// Identities in one message that may turn out to be bad. Each is held against the MSPs of all channels. Honest
+/// peers have verified what they pass on, and may at most have other revocation lists.
+const MAX_BAD_IDENTITIES: usize = 64;
+
+/// Signatures in one message that may turn out to be bad, a tenth to a fifth of a millisecond each; all others of
+/// the same author are left out. Where fewer peers than that have identities, nobody's message is hidden by them.
+const MAX_BAD_SIGNATURES: usize = 512;
 
 /// Most metadata of a member. Fabric sends none.
 const MAX_METADATA: usize = 4096;
@@ -64,7 +70,8 @@ pub fn verify(
         crypto,
         known,
         refused: Vec::new(),
-        bad: 0,
+        bad_identities: 0,
+        bad_signatures: 0,
         seen: BTreeMap::new(),
     };
     let message = verifier.message(received)?;
@@ -107,8 +114,8 @@ struct Verifier<'a> {
     crypto: &'a dyn Crypto,
     known: &'a dyn IdentitySource,
     refused: Vec<MessageError>,
-    /// Of these the costly ones.
-    bad: usize,
+    bad_identities: usize,
+    bad_signatures: usize,
     /// Messages by author, so far.
     seen: BTreeMap<PkiId, u32>,
 }
@@ -205,27 +212,24 @@ impl Verifier<'_> {
         verify: impl Fn(&mut Self, &gossip::Envelope) -> Result<T, MessageError>,
     ) -> Result<Vec<T>, MessageError> {
         let mut good = Vec::with_capacity(envelopes.len());
-        let mut repeated = 0;
-        for (position, envelope) in envelopes.iter().enumerate() {
-            if self.bad >= MAX_BAD {
-                let unread = envelopes.len() - position;
-                self.refused.push(MessageError::GivenUp { unread });
-                break;
-            }
+        let (mut repeated, mut given_up) = (0, 0);
+        for envelope in envelopes {
             match verify(self, envelope) {
                 Ok(verified) => good.push(verified),
-                Err(error @ MessageError::Refused { .. }) => {
-                    self.bad += 1;
-                    self.refused.push(error);
-                }
                 Err(
-                    error @ (MessageError::UnknownAuthor { .. }
+                    error @ (MessageError::Refused { .. }
+                    | MessageError::UnknownAuthor { .. }
                     | MessageError::ForeignIdentity { .. }
                     | MessageError::Unsigned { .. }),
                 ) => self.refused.push(error),
                 Err(MessageError::Repeated { unread }) => repeated += unread,
+                Err(MessageError::GivenUp { unread }) => given_up += unread,
                 Err(error) => return Err(error),
             }
+        }
+        if given_up > 0 {
+            self.refused
+                .push(MessageError::GivenUp { unread: given_up });
         }
         if repeated > 0 {
             self.refused
@@ -380,6 +384,7 @@ impl Verifier<'_> {
             other => return Err(unexpected(KIND, &other)),
         };
         let pki_id = pki_id(&identity.pki_id, KIND)?;
+        self.count(pki_id)?;
         let author = self.identity_of(pki_id, &identity.cert, KIND)?;
         self.signed(PeerIdentity { pki_id }, envelope, author, KIND)
     }
@@ -393,7 +398,7 @@ impl Verifier<'_> {
 
     /// The author, whose identity comes with the message. Validated only if it is not known.
     fn identity_of(
-        &self,
+        &mut self,
         claimed: PkiId,
         serialized: &Bytes,
         kind: &'static str,
@@ -415,34 +420,47 @@ impl Verifier<'_> {
         if let Some(identity) = self.known.identity(&claimed) {
             return Ok(identity);
         }
+        if self.bad_identities >= MAX_BAD_IDENTITIES {
+            return Err(MessageError::GivenUp { unread: 1 });
+        }
         // A copy, so that the identity does not hold on to the whole message.
         let serialized = Bytes::copy_from_slice(serialized);
-        Identity::check(&serialized, self.crypto).map_err(|refusal| MessageError::Refused {
-            kind,
-            author: claimed,
-            refusal,
+        Identity::check(&serialized, self.crypto).map_err(|refusal| {
+            self.bad_identities += 1;
+            MessageError::Refused {
+                kind,
+                author: claimed,
+                refusal,
+            }
         })
     }
 
     /// Checks the signatures of payload and secret (Fabric: `SignedGossipMessage.Verify`).
     fn signed<T>(
-        &self,
+        &mut self,
         content: T,
         envelope: Envelope,
         author: Identity,
         kind: &'static str,
     ) -> Result<Verified<T>, MessageError> {
-        let check = |message: &[u8], signature: &[u8]| {
+        if self.bad_signatures >= MAX_BAD_SIGNATURES {
+            return Err(MessageError::GivenUp { unread: 1 });
+        }
+        let mut check = |message: &[u8], signature: &[u8]| {
             if message.is_empty() || signature.is_empty() {
                 return Err(MessageError::Unsigned { kind });
             }
-            self.crypto
-                .verify(&author, message, signature)
-                .map_err(|refusal| MessageError::Refused {
+            let verified = self.crypto.verify(&author, message, signature);
+            verified.map_err(|refusal| {
+                let author = author.pki_id();
+                self.bad_signatures += 1;
+                self.seen.insert(author, MAX_OF_AUTHOR);
+                MessageError::Refused {
                     kind,
-                    author: author.pki_id(),
+                    author,
                     refusal,
-                })
+                }
+            })
         };
         check(envelope.payload(), envelope.signature())?;
         if let Some(secret) = &envelope.proto().secret_envelope {

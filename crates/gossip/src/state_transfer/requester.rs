@@ -14,9 +14,12 @@ use crate::types::PkiId;
 
 /// Requests under way in all. Four ranges of eleven are a little more than Fabric's buffer holds.
 const MAX_REQUESTS: usize = 4;
-/// Requests that are remembered: late ones are for three quarters of `responseTimeout`, and as many are sent in each
-/// quarter at most.
+/// Requests that are remembered; of the late ones the oldest is forgotten for a new one.
 pub const MAX_REMEMBERED_REQUESTS: usize = 4 * MAX_REQUESTS;
+/// For how many times `responseTimeout` an answer is taken.
+const LATE_ANSWERS: u32 = 10;
+/// After how many times `responseTimeout` others are asked, at most.
+const LONGEST_PATIENCE: u32 = 5;
 /// Requests under way at one peer: one that it works on, one that waits there.
 const MAX_REQUESTS_OF_A_PEER: usize = 2;
 
@@ -38,6 +41,8 @@ struct UnderWay {
     asked: Instant,
     /// When others may be asked for the same; `None`: that moment is over.
     late: Option<Instant>,
+    /// Until then it counts as work of the peer that was asked.
+    busy: Instant,
     /// When an answer is no longer taken.
     until: Instant,
 }
@@ -47,14 +52,23 @@ struct UnderWay {
 /// A request that is not answered in a quarter of `responseTimeout`, or in three times what answers took lately,
 /// is late: its answer is still taken, but others may be asked for the same blocks. So who claims a ledger that
 /// it does not have, or has not the time, holds up nobody for long.
+///
+/// Answers may be late because our own link is slow, and then asking others makes it worse: what they send
+/// comes after what is on its way. So a late request halves how many may be under way, an answer adds one, and answers
+/// are taken for long, from which follows how long they take. Without that, a link on which answers take longer
+/// than `responseTimeout` would be full of answers that nobody takes, for ever.
 #[derive(Debug)]
 pub struct Requester {
     batch_size: u64,
     response_timeout: Duration,
     patience: Duration,
+    longest_patience: Duration,
+    late_answers: Duration,
     /// From a request to its answer, lately at worst.
     answer_time: Duration,
     max_requests: usize,
+    /// As many of them as may be under way now.
+    permitted: usize,
     under_way: BTreeMap<u64, UnderWay>,
 }
 
@@ -62,16 +76,24 @@ impl Requester {
     /// Nothing is under way.
     pub fn new(config: &Config) -> Self {
         let response_timeout = config.state.response_timeout;
-        let (max_requests, patience) = match config.rules {
-            Rules::Selvedge => (MAX_REQUESTS, response_timeout / 4),
-            Rules::Fabric => (1, response_timeout),
+        let (max_requests, patience, longest_patience, late_answers) = match config.rules {
+            Rules::Selvedge => (
+                MAX_REQUESTS,
+                response_timeout / 4,
+                response_timeout * LONGEST_PATIENCE,
+                response_timeout * LATE_ANSWERS,
+            ),
+            Rules::Fabric => (1, response_timeout, response_timeout, response_timeout),
         };
         Self {
             batch_size: config.state.batch_size,
             response_timeout,
             patience,
+            longest_patience,
+            late_answers,
             answer_time: Duration::ZERO,
             max_requests,
+            permitted: max_requests,
             under_way: BTreeMap::new(),
         }
     }
@@ -110,12 +132,13 @@ impl Requester {
     ) -> Vec<StateRequest> {
         let mut requests = Vec::new();
         let patience = self.patience.max(self.answer_time * 3);
-        let mut room = self.max_requests.saturating_sub(self.timely().count());
+        let late = now + patience.min(self.longest_patience);
+        let mut room = self.permitted.saturating_sub(self.timely().count());
         for range in ranges(wanted, self.batch_size) {
             if room == 0 {
                 break;
             }
-            let Some((to, height)) = self.choose(*range.start(), *range.end(), sources, rng) else {
+            let Some((to, height)) = self.choose(&range, sources, now, rng) else {
                 continue;
             };
             let end = (*range.end()).min(height.saturating_sub(1));
@@ -125,9 +148,11 @@ impl Requester {
                 of: to,
                 blocks: blocks.clone(),
                 asked: now,
-                late: Some(now + patience.min(self.response_timeout)),
-                until: now + self.response_timeout,
+                late: Some(late),
+                busy: now + self.response_timeout,
+                until: now + self.late_answers,
             };
+            self.forget_oldest();
             self.under_way.insert(nonce, request);
             room -= 1;
             requests.push(StateRequest { to, nonce, blocks });
@@ -150,6 +175,7 @@ impl Requester {
         let request = request.ok_or(DropReason::UnknownNonce)?;
         let sample = now.saturating_duration_since(request.asked);
         self.answer_time = ((self.answer_time * 7 + sample) / 8).max(sample);
+        self.permitted = self.max_requests.min(self.permitted + 1);
         Ok(request.blocks)
     }
 
@@ -163,7 +189,25 @@ impl Requester {
             }
             now < request.until
         });
+        for _ in &slow {
+            self.permitted = (self.permitted / 2).max(1);
+        }
         slow
+    }
+
+    /// Makes room for a request. Those that are not late are fewer than what is remembered.
+    fn forget_oldest(&mut self) {
+        if self.under_way.len() < MAX_REMEMBERED_REQUESTS {
+            return;
+        }
+        let late = self
+            .under_way
+            .iter()
+            .filter(|(_, request)| request.late.is_none());
+        let oldest = late.min_by_key(|(_, request)| request.asked);
+        if let Some(nonce) = oldest.map(|(nonce, _)| *nonce) {
+            self.under_way.remove(&nonce);
+        }
     }
 
     /// Gives up the requests to a peer that is gone.
@@ -177,24 +221,25 @@ impl Requester {
         self.under_way.values().map(next).min()
     }
 
-    fn load(&self, peer: &PkiId) -> usize {
+    fn load(&self, peer: &PkiId, now: Instant) -> usize {
         self.under_way
             .values()
-            .filter(|request| request.of == *peer)
+            .filter(|request| request.of == *peer && now < request.busy)
             .count()
     }
 
     fn choose(
         &self,
-        start: u64,
-        end: u64,
+        range: &RangeInclusive<u64>,
         sources: &[(PkiId, u64)],
+        now: Instant,
         rng: &mut StdRng,
     ) -> Option<(PkiId, u64)> {
-        let rank = |(peer, height): &&(PkiId, u64)| (*height <= end, self.load(peer));
+        let load = |peer: &PkiId| self.load(peer, now);
+        let rank = |(peer, height): &&(PkiId, u64)| (height <= range.end(), load(peer));
         let able: Vec<&(PkiId, u64)> = sources
             .iter()
-            .filter(|(peer, height)| *height > start && self.load(peer) < MAX_REQUESTS_OF_A_PEER)
+            .filter(|(peer, height)| height > range.start() && load(peer) < MAX_REQUESTS_OF_A_PEER)
             .collect();
         let best = able.iter().map(rank).min()?;
         let chosen: Vec<_> = able.into_iter().filter(|it| rank(it) == best).collect();
@@ -319,16 +364,84 @@ mod tests {
 
     #[test]
     fn silence_ends_a_request() {
-        let mut requester = requester();
+        let (mut requester, mut rng) = (requester(), rng());
         let now = start();
-        requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
+        let sources = [(peer(1), 100)];
+        requester.plan(0..5, &sources, now, &mut rng);
         let timeout = Config::default().state.response_timeout;
         assert_eq!(requester.expire(now + timeout / 2), [peer(1)]);
-        assert_eq!(requester.next_deadline(), Some(now + timeout));
-        assert!(requester.expire(now + timeout).is_empty());
+        // The peer has one more place, and the other one again after the timeout.
+        let again = |requester: &mut Requester, at, rng: &mut StdRng| {
+            requester.permitted = MAX_REQUESTS;
+            requester.plan((0..60).rev(), &sources, at, rng).len()
+        };
+        let late = now + timeout - Duration::from_nanos(1);
+        assert_eq!(again(&mut requester, late, &mut rng), 1);
+        assert_eq!(again(&mut requester, now + timeout, &mut rng), 1);
+        let end = now + timeout * (LATE_ANSWERS + 2);
+        requester.expire(end);
         assert!(requester.is_idle());
-        requester.plan(0..5, &[(peer(1), 100)], now, &mut rng());
+        assert_eq!(again(&mut requester, end, &mut rng), 2);
         requester.forget(&peer(1));
         assert!(requester.is_idle());
+    }
+
+    #[test]
+    fn late_requests_are_fewer_and_fewer_and_answers_make_them_more() {
+        let (mut requester, mut rng) = (requester(), rng());
+        let sources: Vec<_> = (0..40).map(|byte| (peer(byte), 1000)).collect();
+        let mut now = start();
+        let mut round = |requester: &mut Requester, now: Instant| {
+            requester.expire(now);
+            requester.plan(0..500, &sources, now, &mut rng)
+        };
+        assert_eq!(round(&mut requester, now).len(), 4);
+        for _ in 0..40 {
+            now += Duration::from_millis(750);
+            assert_eq!(round(&mut requester, now).len(), 1);
+            assert!(requester.under_way() <= MAX_REMEMBERED_REQUESTS);
+        }
+        for _ in 0..2 {
+            now += Duration::from_millis(1);
+            let nonce = *requester.under_way.keys().next().unwrap();
+            let of = requester.under_way[&nonce].of;
+            requester.on_response(&of, nonce, now).unwrap();
+        }
+        let timely = requester.timely().count();
+        assert_eq!(round(&mut requester, now).len(), 3 - timely);
+    }
+
+    #[test]
+    fn a_link_on_which_answers_take_long_is_not_full_of_them_for_ever() {
+        let (mut requester, mut rng) = (requester(), rng());
+        let sources: Vec<_> = (0..40).map(|byte| (peer(byte), 1000)).collect();
+        let takes = Duration::from_secs(2);
+        let mut missing: std::collections::BTreeSet<u64> = (0..110).collect();
+        let mut now = start();
+        let (mut free, mut link) = (now, std::collections::VecDeque::new());
+        while !missing.is_empty() {
+            requester.expire(now);
+            let wanted: Vec<u64> = missing.iter().copied().take(44).collect();
+            let wanted = wanted.into_iter().filter(|it| !requester.awaits(*it));
+            let wanted: Vec<u64> = wanted.collect();
+            for request in requester.plan(wanted, &sources, now, &mut rng) {
+                free = free.max(now) + takes;
+                link.push_back((free, request));
+            }
+            let answer = link.front().map(|(at, _)| *at);
+            now = answer
+                .into_iter()
+                .chain(requester.next_deadline())
+                .min()
+                .unwrap();
+            if answer == Some(now) {
+                let (_, request) = link.pop_front().unwrap();
+                if let Ok(blocks) = requester.on_response(&request.to, request.nonce, now) {
+                    missing.retain(|number| !blocks.contains(number));
+                }
+            }
+            let after = now.duration_since(start());
+            assert!(after < takes * 30, "{} blocks are missing", missing.len());
+        }
     }
 }

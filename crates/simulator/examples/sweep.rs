@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use selvedge_simulator::options::Partition;
+use selvedge_simulator::report::FramesDropped;
 use selvedge_simulator::{Options, Place, run};
 
 fn main() -> ExitCode {
@@ -17,14 +18,18 @@ fn main() -> ExitCode {
     };
     let (count, first) = (number(100), number(0));
     let begin = Instant::now();
-    let mut bad = 0u64;
+    let (mut bad, mut dropped) = (0u64, FramesDropped::default());
     for seed in first..first.saturating_add(count) {
         let done = seed - first;
         if done > 0 && done.is_multiple_of(1000) {
             println!("{done} seeds in {:.0?}", begin.elapsed());
         }
         let options = trouble(seed);
-        match run(&options) {
+        let result = run(&options);
+        if let Ok(report) = &result {
+            dropped += report.frames_dropped;
+        }
+        match result {
             Ok(report) if report.violations.is_empty() => {}
             Ok(report) => {
                 bad += 1;
@@ -36,7 +41,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{count} seeds from {first} on, {bad} with violations");
+    println!("{count} seeds from {first} on, {bad} with violations; full send queues: {dropped}");
     ExitCode::from(u8::from(bad > 0))
 }
 
@@ -86,17 +91,18 @@ fn trouble(seed: u64) -> Options {
     } else {
         0.0
     };
-    // A small send queue, so that it overflows.
-    let (narrow_per_hour, send_buffer) = match digit(3) {
-        0 => (900.0, 20),
-        _ => (0.0, 200),
+    // So many blocks on narrow links, and so little room for them, that send queues overflow.
+    let (narrow_per_hour, send_buffer, rate, blocks) = match digit(3) {
+        0 => (2000.0, 20, 15.0, 90),
+        _ => (0.0, 200, 4.0, 50),
     };
     Options {
         seed,
         peers: 6 + 3 * orgs + (seed % 7) as usize,
         orgs,
         channels: 1 + (seed % 2) as usize,
-        blocks: 50,
+        blocks,
+        rate,
         place,
         loss_per_million,
         liars_per_mille,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 
 use selvedge_gossip::config::Rules;
 use selvedge_gossip::event::FrameClass;
@@ -100,6 +101,28 @@ pub struct FramesDropped {
     pub control: u64,
     /// Blocks.
     pub bulk: u64,
+}
+
+impl AddAssign for FramesDropped {
+    fn add_assign(&mut self, other: Self) {
+        self.liveness += other.liveness;
+        self.control += other.control;
+        self.bulk += other.bulk;
+    }
+}
+
+impl fmt::Display for FramesDropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            liveness,
+            control,
+            bulk,
+        } = self;
+        write!(
+            f,
+            "{bulk} frames with blocks, {control} of control, {liveness} of liveness dropped"
+        )
+    }
 }
 
 /// What is measured while a simulation runs.
@@ -299,16 +322,7 @@ impl fmt::Display for Report {
             .map(|(how, count)| format!("{how} {count}"))
             .collect();
         writeln!(f, "new blocks by {}", arrivals.join(", "))?;
-        let FramesDropped {
-            liveness,
-            control,
-            bulk,
-        } = self.frames_dropped;
-        writeln!(
-            f,
-            "frames dropped by full send queues: {bulk} with blocks, {control} of control, \
-             {liveness} of who is alive"
-        )?;
+        writeln!(f, "full send queues: {}", self.frames_dropped)?;
         if self.incomplete > 0 {
             writeln!(f, "{} ledgers are not complete", self.incomplete)?;
         }

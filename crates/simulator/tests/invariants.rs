@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use selvedge_simulator::options::Partition;
+use selvedge_simulator::report::FramesDropped;
 use selvedge_simulator::{Options, Place, Report, Rules, run};
 
 fn sound(options: &Options) -> Report {
@@ -168,6 +169,59 @@ fn slow_readers_and_broken_streams_hold_up_nobody_else() {
         assert!(report.reach_half_ms.p50 < 2.0 * calm.reach_half_ms.p50);
         assert!(report.every_peer_ms.p50 < 2.0 * calm.every_peer_ms.p50);
     }
+}
+
+#[test]
+fn narrow_links_overflow_and_catch_up_and_hold_up_nobody_else() {
+    let calm = Options {
+        seed: 2,
+        peers: 20,
+        blocks: 600,
+        rate: 40.0,
+        ..Options::default()
+    };
+    let report = sound(&Options {
+        narrow_per_hour: 600.0,
+        patience: Duration::from_secs(200),
+        ..calm.clone()
+    });
+    let FramesDropped {
+        liveness,
+        control,
+        bulk,
+    } = report.frames_dropped;
+    assert!(bulk > 0, "the links are too wide");
+    assert_eq!((liveness, control), (0, 0));
+    // So many have no narrow link at any time.
+    let others = |report: &Report| {
+        report
+            .curve
+            .iter()
+            .find(|(_, share)| *share >= 0.8)
+            .unwrap()
+            .0
+    };
+    let (before, after) = (others(&sound(&calm)), others(&report));
+    assert!(after < 1.5 * before, "{after} and {before} ms");
+}
+
+#[test]
+fn a_go_peer_drops_what_finds_its_queue_full_whatever_it_is() {
+    let report = run(&Options {
+        peers: 10,
+        blocks: 200,
+        rate: 20.0,
+        send_buffer: 2,
+        slow_per_mille: 400,
+        rules: Rules::Fabric,
+        patience: Duration::from_secs(200),
+        ..Options::default()
+    });
+    let dropped = report.unwrap().frames_dropped;
+    assert!(
+        dropped.bulk > 0 && dropped.control + dropped.liveness > 0,
+        "{dropped}"
+    );
 }
 
 #[test]

@@ -20,14 +20,17 @@ use proptest::prelude::*;
 use selvedge_gossip::counters::DropReason;
 use selvedge_gossip::crypto::{Crypto, Identity, IdentityFacts, IdentitySource, Refusal};
 use selvedge_gossip::event::{ChannelSetup, Event, FrameKind};
-use selvedge_gossip::message::{Envelope, Message, MessageError, decode, gossip_message, verify};
+use selvedge_gossip::message::{
+    Envelope, Message, MessageError, PullStep, decode, gossip_message, verify,
+};
 use selvedge_gossip::types::{ChannelId, OrgId, PkiId};
 use selvedge_protos::Message as _;
 use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{
-    AliveMessage, DataDigest, DataMessage, DataRequest, DataUpdate, GossipHello, LeadershipMessage,
-    Member, MembershipResponse, Payload, PeerIdentity, PeerTime, Properties, PullMsgType,
-    RemotePvtDataRequest, RemoteStateRequest, RemoteStateResponse, StateInfo, StateInfoPullRequest,
+    AliveMessage, Chaincode, DataDigest, DataMessage, DataRequest, DataUpdate, Empty, GossipHello,
+    GossipMessage, LeadershipMessage, Member, MembershipResponse, Payload, PeerIdentity, PeerTime,
+    Properties, PullMsgType, RemotePvtDataRequest, RemoteStateRequest, RemoteStateResponse,
+    StateInfo, StateInfoPullRequest, StateInfoSnapshot,
 };
 use selvedge_protos::identity::pki_id;
 use support::keys::{HashCrypto, identity, serialized, signer};
@@ -276,37 +279,161 @@ fn many_messages_of_one_author_in_one_are_not_all_looked_at() {
     assert_eq!(refused, [MessageError::Repeated { unread: 996 }]);
 }
 
+/// An alive message of `peer` after `alter`.
+fn altered_alive(
+    peer: &Identity,
+    alter: impl FnOnce(&mut GossipMessage, &mut Member),
+) -> selvedge_protos::gossip::Envelope {
+    let mut member = Member {
+        pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
+        ..Member::default()
+    };
+    let mut message = gossip_message(Tag::Empty, None, 0, Content::Empty(Empty {}));
+    alter(&mut message, &mut member);
+    message.content = Some(Content::AliveMsg(AliveMessage {
+        membership: Some(member),
+        timestamp: Some(PeerTime::default()),
+        identity: peer.serialized().clone(),
+    }));
+    let envelope = Envelope::signed(&message, signer(peer).as_ref()).unwrap();
+    envelope.proto().clone()
+}
+
+fn signed(peer: &Identity, content: Option<Content>) -> selvedge_protos::gossip::Envelope {
+    let mut message = gossip_message(Tag::Empty, None, 0, Content::Empty(Empty {}));
+    message.content = content;
+    let envelope = Envelope::signed(&message, signer(peer).as_ref()).unwrap();
+    envelope.proto().clone()
+}
+
+/// What Go repeats, since it has no such bounds, and more: every entry is refused by itself.
+#[test]
+fn an_entry_that_is_refused_hides_no_others() {
+    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
+    let at =
+        |endpoint: &str| altered_alive(&liar, |_, member| member.endpoint = endpoint.to_owned());
+    let heavy = altered_alive(&liar, |_, member| member.metadata = vec![0; 4097].into());
+    // Means nothing in an alive message.
+    let padded = |size| {
+        altered_alive(&liar, |message, _| {
+            message.channel = vec![b'x'; size].into()
+        })
+    };
+    let state_info = Content::StateInfo(StateInfo::default());
+    let many = Content::DataDig(DataDigest {
+        digests: vec![Bytes::new(); 50_001],
+        ..DataDigest::default()
+    });
+    let truncated = selvedge_protos::gossip::Envelope {
+        payload: Bytes::from_static(&[0x2a, 0x7f]),
+        ..Default::default()
+    };
+    let bad = [
+        (at(&"x".repeat(301)), "message_bad_field"),
+        (at("peer\n:7051"), "message_bad_field"),
+        (heavy, "message_bad_field"),
+        (padded(200 << 10), "message_too_large"),
+        // The list itself is larger than one without blocks needs to be.
+        (padded(20 << 20), "message_too_large"),
+        (signed(&liar, Some(many)), "message_too_many_elements"),
+        (signed(&liar, Some(state_info)), "message_wrong_nesting"),
+        (signed(&liar, None), "message_without_content"),
+        (truncated, "message_truncated"),
+    ];
+    for (bad, reason) in bad {
+        let entries = vec![alive_of(&peer, &peer, 1), bad, alive_of(&peer, &peer, 2)];
+        let crypto = Counting::default();
+        let (alive, dead, refused) = verified_response(entries.clone(), entries, &crypto);
+        assert_eq!((alive, dead), (2, 2), "{reason}");
+        let reasons: Vec<_> = refused.iter().map(MessageError::reason).collect();
+        assert_eq!(reasons, [reason; 2]);
+    }
+}
+
+#[test]
+fn a_huge_state_info_hides_no_others() {
+    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
+    let channel = ChannelId::from(CHANNEL);
+    let info = |peer: &Identity, name: usize| {
+        let content = Content::StateInfo(StateInfo {
+            timestamp: Some(PeerTime::default()),
+            pki_id: Bytes::copy_from_slice(peer.pki_id().as_bytes()),
+            channel_mac: Bytes::copy_from_slice(&channel.mac(&peer.pki_id())),
+            properties: Some(Properties {
+                chaincodes: vec![Chaincode {
+                    name: "x".repeat(name),
+                    ..Chaincode::default()
+                }],
+                ..Properties::default()
+            }),
+        });
+        signed(peer, Some(content))
+    };
+    let content = Content::StateSnapshot(StateInfoSnapshot {
+        elements: vec![info(&liar, 200 << 10), info(&peer, 10)],
+    });
+    let frame = unsigned(Tag::ChanOrOrg, true, content);
+    let crypto = Counting::knows(&[peer, liar]);
+    let verified = verify(decode(frame).unwrap(), &crypto, &crypto).unwrap();
+    let Message::StateInfoSnapshot(_, infos) = verified.message else {
+        panic!("another message");
+    };
+    assert_eq!(infos.len(), 1);
+    let reasons: Vec<_> = verified.refused.iter().map(MessageError::reason).collect();
+    assert_eq!(reasons, ["message_too_large"]);
+}
+
+#[test]
+fn a_block_that_is_none_hides_no_others() {
+    let wrapped = |channel: &str, content| {
+        let message = gossip_message(Tag::ChanAndOrg, Some(&channel.into()), 0, content);
+        Envelope::unsigned(&message).proto().clone()
+    };
+    let block = |number| Content::DataMsg(data(number));
+    let content = Content::DataUpdate(DataUpdate {
+        nonce: 7,
+        data: vec![
+            wrapped(CHANNEL, block(1)),
+            wrapped("another", block(2)),
+            wrapped(CHANNEL, Content::Empty(Empty {})),
+            wrapped(CHANNEL, Content::DataMsg(DataMessage::default())),
+            wrapped(CHANNEL, block(3)),
+        ],
+        msg_type: PullMsgType::BlockMsg.into(),
+    });
+    let received = decode(unsigned(Tag::ChanAndOrg, true, content)).unwrap();
+    let crypto = Counting::default();
+    let verified = verify(received, &crypto, &crypto).unwrap();
+    let Message::BlockPull(_, pull) = verified.message else {
+        panic!("another message");
+    };
+    let PullStep::Update(blocks) = pull.step else {
+        panic!("another step");
+    };
+    let numbers: Vec<_> = blocks.iter().map(|block| block.number).collect();
+    assert_eq!(numbers, [1, 3]);
+    let reasons: Vec<_> = verified.refused.iter().map(MessageError::reason).collect();
+    let expected = [
+        "message_bad_channel",
+        "message_wrong_nesting",
+        "message_bad_field",
+    ];
+    assert_eq!(reasons, expected);
+}
+
 /// What is kept and passed on is small, whatever fields it was blown up with.
 #[test]
-fn a_huge_signed_message_is_refused_by_itself_and_in_a_list() {
+fn a_huge_signed_message_is_refused() {
     let liar = identity("Org1", "liar");
-    let alive = |padding: usize| {
-        let content = Content::AliveMsg(AliveMessage {
-            membership: Some(Member {
-                pki_id: Bytes::copy_from_slice(liar.pki_id().as_bytes()),
-                ..Member::default()
-            }),
-            timestamp: Some(PeerTime::default()),
-            identity: liar.serialized().clone(),
+    let padded = |size: usize| {
+        let alive = altered_alive(&liar, |message, _| {
+            message.channel = Bytes::from(vec![b'x'; size]);
         });
-        let mut message = gossip_message(Tag::Empty, None, 0, content);
-        // Means nothing in an alive message.
-        message.channel = Bytes::from(vec![b'x'; padding]);
-        Envelope::signed(&message, signer(&liar).as_ref()).unwrap()
+        decode(alive.encode_to_vec().into())
     };
-    let too_large = |found: &MessageError| matches!(found, MessageError::FrameTooLarge { .. });
-    let (small, huge) = (alive(100), alive(200 << 10));
-    assert!(decode(small.frame().clone()).is_ok());
-    assert!(too_large(&decode(huge.frame().clone()).unwrap_err()));
-    let content = Content::MemRes(MembershipResponse {
-        alive: vec![huge.proto().clone()],
-        dead: Vec::new(),
-    });
-    let response = Envelope::unsigned(&gossip_message(Tag::Empty, None, 1, content));
-    let received = decode(response.frame().clone()).unwrap();
-    let crypto = Counting::default();
-    assert!(too_large(&verify(received, &crypto, &crypto).unwrap_err()));
-    assert_eq!(crypto.checked(), (0, 0));
+    assert!(padded(100).is_ok());
+    let refused = padded(200 << 10).unwrap_err();
+    assert!(matches!(refused, MessageError::FrameTooLarge { .. }));
 }
 
 /// Two organisations of two peers each, in one channel, that know each other.

@@ -11,7 +11,8 @@ pub const MAX_FRAME_SIZE: usize = 100 << 20;
 /// Largest message without blocks, private data or lists.
 const MAX_SMALL: usize = 512 << 10;
 
-/// Largest message with a list of envelopes or digests.
+/// Largest message with a list of digests. A list of envelopes may fill a frame: Go repeats signed messages of any
+/// size, and those that are too large must not condemn the rest.
 const MAX_LIST: usize = 16 << 20;
 
 /// Most elements of all repeated fields of a message together.
@@ -37,7 +38,7 @@ const fn bound(field: u32, max_size: usize, nested: &'static [u32]) -> Bound {
 const BOUNDS: [Bound; 21] = [
     bound(5, MAX_SMALL, &[]),        // alive
     bound(6, MAX_SMALL, &[]),        // membership request
-    bound(7, MAX_LIST, &[]),         // membership response
+    bound(7, MAX_FRAME_SIZE, &[]),   // membership response
     bound(8, MAX_FRAME_SIZE, &[1]),  // data: payload
     bound(9, MAX_SMALL, &[]),        // hello
     bound(10, MAX_LIST, &[]),        // digest
@@ -46,7 +47,7 @@ const BOUNDS: [Bound; 21] = [
     bound(13, MAX_SMALL, &[]),       // empty
     bound(14, MAX_SMALL, &[]),       // connection
     bound(15, MAX_SMALL, &[5]),      // state info: properties
-    bound(16, MAX_LIST, &[]),        // state info snapshot
+    bound(16, MAX_FRAME_SIZE, &[]),  // state info snapshot
     bound(17, MAX_SMALL, &[]),       // state info pull request
     bound(18, MAX_SMALL, &[]),       // state request
     bound(19, MAX_FRAME_SIZE, &[1]), // state response: payloads

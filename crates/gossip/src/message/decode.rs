@@ -82,6 +82,9 @@ pub fn decode(frame: Bytes) -> Result<Received, MessageError> {
     let tag = Tag::try_from(message.tag).ok();
     let content = message.content.ok_or(MessageError::NoContent)?;
     check_tag(&content, tag)?;
+    if is_kept(&content) {
+        check_kept(envelope.frame().len())?;
+    }
     let channel = if names_channel(&content) {
         Some(channel_id(&message.channel, kind_of(&content))?)
     } else {
@@ -98,15 +101,18 @@ pub fn decode(frame: Bytes) -> Result<Received, MessageError> {
 /// Decodes the payload of an envelope, within bounds.
 pub(super) fn open(envelope: &Envelope) -> Result<GossipMessage, MessageError> {
     bounds::check(envelope.payload())?;
-    let message = GossipMessage::decode(envelope.payload().clone())?;
-    let found = envelope.frame().len();
-    if found > MAX_KEPT && message.content.as_ref().is_some_and(is_kept) {
+    Ok(GossipMessage::decode(envelope.payload().clone())?)
+}
+
+/// Checks the size of an envelope that is kept in memory and passed on as it came.
+pub(super) fn check_kept(found: usize) -> Result<(), MessageError> {
+    if found > MAX_KEPT {
         return Err(MessageError::FrameTooLarge {
             found,
             limit: MAX_KEPT,
         });
     }
-    Ok(message)
+    Ok(())
 }
 
 /// Whether a message is kept in memory and passed on as it came.

@@ -7,13 +7,16 @@
 //! An author whose identity is not known is refused. Its identity will come by identity pull, or in one of
 //! its alive messages during the first seconds of its life.
 //!
-//! Difference from Go: when one of many nested envelopes is not authentic, or its author is unknown, Go
-//! gives up the rest of a StateInfo snapshot or identity update. Here it alone is left out (and reported in
-//! [`Verification::refused`]), so that bad entries hide no others. So that no list costs seconds all the same, there
-//! is a limit to each kind of work in vain: [`MAX_BAD_IDENTITIES`] that come with messages, [`MAX_BAD_SIGNATURES`],
-//! one of each author, and [`MAX_OF_AUTHOR`] messages of one author. What needs no more of the work that is used up
-//! is still taken: the messages of peers that are known, whatever strangers stand before them. Envelopes that do
-//! not even parse condemn the whole message; in Go what precedes them counts.
+//! Difference from Go: whatever is wrong with one of many nested envelopes, it alone is left out (and reported in
+//! [`Verification::refused`]), so that bad entries hide no others. Go gives up the rest of a list where an entry does
+//! not parse; in StateInfo snapshots and identity updates also where one is not authentic, or its author unknown. And
+//! Go has none of the bounds that are set here on what is kept, so honest Go peers repeat messages that are refused
+//! here.
+//!
+//! So that no list costs seconds all the same, there is a limit to each kind of work in vain:
+//! [`MAX_BAD_IDENTITIES`] that come with messages, [`MAX_BAD_SIGNATURES`], one of each author, and [`MAX_OF_AUTHOR`]
+//! messages of one author. What needs no more of the work that is used up is still taken: the messages of peers that
+//! are known, whatever strangers stand before them.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +28,7 @@ use selvedge_protos::gossip::{
     Secret, secret,
 };
 
-use super::decode::{channel_id, kind_of, open};
+use super::decode::{channel_id, check_kept, kind_of, open};
 use super::{
     Alive, Envelope, Leadership, Message, MessageError, PeerIdentity, Pull, PullStep, Received,
     StateInfo, StatePayload, UnverifiedBlock, Verified,
@@ -142,8 +145,8 @@ impl Verifier<'_> {
             }
             Content::MemRes(response) => Message::MembershipResponse {
                 nonce,
-                alive: self.each(&response.alive, Self::nested_alive)?,
-                dead: self.each(&response.dead, Self::nested_alive)?,
+                alive: self.each(&response.alive, Self::nested_alive),
+                dead: self.each(&response.dead, Self::nested_alive),
             },
             Content::DataMsg(data) => Message::Block(named()?, block(data, envelope)?),
             Content::Hello(hello) => match channel {
@@ -162,7 +165,7 @@ impl Verifier<'_> {
                 }
                 None => Message::IdentityPull(pull(nonce, PullStep::Request(digests))),
             },
-            Content::DataUpdate(update) => self.update(update, channel)?,
+            Content::DataUpdate(update) => self.update(update, channel),
             Content::StateInfo(info) => {
                 Message::StateInfo(Box::new(self.state_info(info, envelope)?))
             }
@@ -170,7 +173,7 @@ impl Verifier<'_> {
                 channel_mac: mac(&request.channel_mac, kind)?,
             },
             Content::StateSnapshot(snapshot) => {
-                let infos = self.each(&snapshot.elements, Self::nested_state_info)?;
+                let infos = self.each(&snapshot.elements, Self::nested_state_info);
                 Message::StateInfoSnapshot(named()?, infos)
             }
             Content::StateRequest(request) => Message::StateRequest {
@@ -205,26 +208,20 @@ impl Verifier<'_> {
         })
     }
 
-    /// Applies `verify` to each envelope and leaves out what is not authentic.
+    /// Applies `verify` to each envelope and leaves out what it refuses.
     fn each<T>(
         &mut self,
         envelopes: &[gossip::Envelope],
         verify: impl Fn(&mut Self, &gossip::Envelope) -> Result<T, MessageError>,
-    ) -> Result<Vec<T>, MessageError> {
+    ) -> Vec<T> {
         let mut good = Vec::with_capacity(envelopes.len());
         let (mut repeated, mut given_up) = (0, 0);
         for envelope in envelopes {
             match verify(self, envelope) {
                 Ok(verified) => good.push(verified),
-                Err(
-                    error @ (MessageError::Refused { .. }
-                    | MessageError::UnknownAuthor { .. }
-                    | MessageError::ForeignIdentity { .. }
-                    | MessageError::Unsigned { .. }),
-                ) => self.refused.push(error),
                 Err(MessageError::Repeated { unread }) => repeated += unread,
                 Err(MessageError::GivenUp { unread }) => given_up += unread,
-                Err(error) => return Err(error),
+                Err(error) => self.refused.push(error),
             }
         }
         if given_up > 0 {
@@ -235,7 +232,7 @@ impl Verifier<'_> {
             self.refused
                 .push(MessageError::Repeated { unread: repeated });
         }
-        Ok(good)
+        good
     }
 
     /// Counts a message of `author`. One too many is refused before it costs anything.
@@ -249,7 +246,7 @@ impl Verifier<'_> {
     }
 
     fn nested_alive(&mut self, nested: &gossip::Envelope) -> Result<Verified<Alive>, MessageError> {
-        let envelope = Envelope::detached(nested);
+        let envelope = detached(nested)?;
         match content_of(open(&envelope)?)? {
             Content::AliveMsg(alive) => self.alive(alive, envelope),
             other => Err(unexpected("alive message", &other)),
@@ -260,7 +257,7 @@ impl Verifier<'_> {
         &mut self,
         nested: &gossip::Envelope,
     ) -> Result<Verified<StateInfo>, MessageError> {
-        let envelope = Envelope::detached(nested);
+        let envelope = detached(nested)?;
         match content_of(open(&envelope)?)? {
             Content::StateInfo(info) => self.state_info(info, envelope),
             other => Err(unexpected("StateInfo", &other)),
@@ -348,28 +345,18 @@ impl Verifier<'_> {
         self.signed(content, envelope, author, KIND)
     }
 
-    fn update(
-        &mut self,
-        update: gossip::DataUpdate,
-        channel: Option<ChannelId>,
-    ) -> Result<Message, MessageError> {
+    fn update(&mut self, update: gossip::DataUpdate, channel: Option<ChannelId>) -> Message {
         let nonce = update.nonce;
-        let Some(channel) = channel else {
-            let identities = self.each(&update.data, Self::nested_identity)?;
-            return Ok(Message::IdentityPull(pull(
-                nonce,
-                PullStep::Update(identities),
-            )));
-        };
-        let blocks = update
-            .data
-            .iter()
-            .map(|nested| nested_block(nested, &channel))
-            .collect::<Result<_, _>>()?;
-        Ok(Message::BlockPull(
-            channel,
-            pull(nonce, PullStep::Update(blocks)),
-        ))
+        match channel {
+            Some(channel) => {
+                let blocks = self.each(&update.data, |_, nested| nested_block(nested, &channel));
+                Message::BlockPull(channel, pull(nonce, PullStep::Update(blocks)))
+            }
+            None => {
+                let identities = self.each(&update.data, Self::nested_identity);
+                Message::IdentityPull(pull(nonce, PullStep::Update(identities)))
+            }
+        }
     }
 
     /// Fabric: `certStore.validateIdentityMsg`.
@@ -378,7 +365,7 @@ impl Verifier<'_> {
         nested: &gossip::Envelope,
     ) -> Result<Verified<PeerIdentity>, MessageError> {
         const KIND: &str = "identity message";
-        let envelope = Envelope::detached(nested);
+        let envelope = detached(nested)?;
         let identity = match content_of(open(&envelope)?)? {
             Content::PeerIdentity(identity) => identity,
             other => return Err(unexpected(KIND, &other)),
@@ -476,6 +463,12 @@ impl Verifier<'_> {
 
 fn pull<T>(nonce: u64, step: PullStep<T>) -> Pull<T> {
     Pull { nonce, step }
+}
+
+/// Takes out an envelope that is kept by itself; one that is too large is not even copied.
+fn detached(nested: &gossip::Envelope) -> Result<Envelope, MessageError> {
+    check_kept(nested.encoded_len())?;
+    Ok(Envelope::detached(nested))
 }
 
 fn nested_block(

@@ -1,6 +1,7 @@
 //! The committer: order, batches, config blocks, and what makes it stop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use selvedge_gossip::event::Arrival;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::{
-    CHANNEL, Chain, Network, as_ordered, demand_capability, join, remove_organization, soon,
+    CHANNEL, Chain, Network, as_ordered, demand_capability, join, remove_organization, soon, until,
     verified,
 };
 
@@ -148,28 +149,34 @@ async fn a_config_block_is_in_force_before_the_height_is_told() {
 async fn tip_and_configuration_are_always_of_one_moment() {
     let mut bench = Bench::new(Options::default()).await;
     let mut chain = Chain::new(&bench.network);
-    // Every third block brings a configuration, so the sequence follows from the number.
-    let blocks: Vec<_> = (1..=150_u64)
-        .map(|number| match number % 3 {
-            0 => chain.push_config(|_| ()),
-            _ => chain.push(&["a"]),
-        })
-        .collect();
     let channel = bench.channel.clone();
+    let looks = Arc::new(AtomicU64::new(0));
+    let counted = looks.clone();
     let looking = tokio::task::spawn_blocking(move || {
-        let mut looks = 0_u64;
         loop {
             let (tip, config) = channel.position().unwrap();
             assert_eq!(config.sequence(), tip.number / 3, "at block {}", tip.number);
-            looks += 1;
+            counted.fetch_add(1, Ordering::SeqCst);
             if tip.number == 150 {
-                return looks;
+                return;
             }
         }
     });
-    bench.push(&blocks);
-    bench.told(150).await;
-    assert!(soon(looking).await.unwrap() > 150);
+    // Every third block brings a configuration, so the sequence follows from the number.
+    for number in (3..=150_u64).step_by(3) {
+        let before = looks.load(Ordering::SeqCst);
+        bench.push(&[
+            chain.push(&["a"]),
+            chain.push(&["a"]),
+            chain.push_config(|_| ()),
+        ]);
+        bench.told(number).await;
+        until("it was looked at meanwhile", async || {
+            looking.is_finished() || looks.load(Ordering::SeqCst) > before
+        })
+        .await;
+    }
+    soon(looking).await.unwrap();
 }
 
 #[tokio::test]

@@ -198,7 +198,8 @@ proptest! {
         let (hash, r, s) = (part(0), part(1), part(2));
         prop_assert_eq!(
             signer.table.confirms(&hash, &r, &s),
-            signer.library_takes(&hash, &r, &s)
+            signer.library_takes(&hash, &r, &s),
+            "hash, R and S {:02x?}", parts
         );
     }
 }

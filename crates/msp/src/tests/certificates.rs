@@ -221,7 +221,7 @@ proptest! {
         changed[at] = value;
         if changed != original {
             let accepted = from_der(changed.clone()).check(&msp).is_ok();
-            prop_assert!(!accepted, "byte {} as {:02x}", at, value);
+            prop_assert!(!accepted, "byte {} as {:02x} in {:02x?}", at, value, original);
         }
     }
 

@@ -188,7 +188,8 @@ proptest! {
         let (identity, mut signature) = p256();
         let at = at % signature.len();
         signature[at] ^= 1 << bit;
-        prop_assert!(identity.verify(b"message", &signature).is_err());
+        let verified = identity.verify(b"message", &signature);
+        prop_assert!(verified.is_err(), "{:02x?} by {:02x?}", signature, identity.serialized());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -39,6 +39,15 @@ struct Inner {
     principals: Mutex<HashMap<(i32, Bytes), Result<(), MspError>>>,
 }
 
+/// An [`Identity`] as long as somebody else keeps it.
+pub(crate) struct WeakIdentity(Weak<Inner>);
+
+impl WeakIdentity {
+    pub(crate) fn upgrade(&self) -> Option<Identity> {
+        self.0.upgrade().map(Identity)
+    }
+}
+
 impl Identity {
     pub(crate) fn new(msp: Msp, serialized: Bytes, credential: Credential) -> Self {
         Self(Arc::new(Inner {
@@ -48,6 +57,16 @@ impl Identity {
             validity: OnceLock::new(),
             principals: Mutex::default(),
         }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakIdentity {
+        WeakIdentity(Arc::downgrade(&self.0))
+    }
+
+    /// Whether both are one copy.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Identity) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The MSP that this identity belongs to.

@@ -62,6 +62,7 @@ mod pem;
 mod principal;
 mod second_reading;
 mod setup;
+mod shared;
 mod signing;
 mod uri;
 mod x509_text;

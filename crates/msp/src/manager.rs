@@ -12,13 +12,11 @@ use crate::error::MspError;
 use crate::identity::Identity;
 use crate::messages;
 use crate::msp::Msp;
+use crate::shared::MAX_REMEMBERED_SIZE;
 
 /// The number of identities that a manager remembers, each with what was found out about it: its
 /// validity and the principals that it satisfies. Go keeps 100 for each MSP.
 const REMEMBERED_IDENTITIES: usize = 1000;
-
-/// Identities whose serialized form is longer than this are not remembered.
-const MAX_REMEMBERED_SIZE: usize = 16 << 10;
 
 /// All MSPs of a channel, or the one local MSP of a node.
 pub struct MspManager {
@@ -61,7 +59,8 @@ impl MspManager {
 
     /// Reads a serialized identity of any of the MSPs. The identity keeps the bytes as they are.
     /// Whether it is valid is a further question. A first reading costs a signature check or more;
-    /// identities that can be read are remembered by their exact bytes.
+    /// identities that can be read are remembered by their exact bytes, and shared with all managers that
+    /// have the same MSP.
     pub fn deserialize(&self, serialized: &[u8]) -> Result<Identity, MspError> {
         if let Some(known) = self.identities.lock().get(serialized) {
             return Ok(known.clone());
@@ -73,8 +72,12 @@ impl MspManager {
                 msp: identity.mspid,
             });
         };
-        let identity = msp.identity_from_pem(&identity.id_bytes, serialized)?;
+        let identity = match msp.0.identities.get(&serialized) {
+            Some(known) => known,
+            None => msp.identity_from_pem(&identity.id_bytes, serialized)?,
+        };
         if identity.serialized().len() <= MAX_REMEMBERED_SIZE {
+            msp.0.identities.insert(&identity);
             self.identities
                 .lock()
                 .insert(identity.serialized().clone(), identity.clone());

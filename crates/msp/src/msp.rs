@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::key::{MessageHash, PublicKey};
 use crate::messages;
 use crate::node_ou::NodeOus;
+use crate::shared::Identities;
 
 /// The rules that an MSP goes by, chosen by the capabilities of the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) id: String,
     pub(crate) version: MspVersion,
     pub(crate) definition: Bytes,
+    /// Those that managers remember.
+    pub(crate) identities: Identities,
     pub(crate) authorities: Authorities,
     /// The authorities that have intermediate authorities below them; they vouch for nobody else.
     pub(crate) internal: Vec<Bytes>,

@@ -20,6 +20,7 @@ use crate::messages;
 use crate::msp::{Inner, Msp, MspVersion};
 use crate::node_ou::{NodeOu, NodeOus, NodeRole};
 use crate::pem;
+use crate::shared::{self, Identities};
 
 const TYPE_FABRIC: i32 = 0;
 const TYPE_IDEMIX: i32 = 1;
@@ -27,7 +28,7 @@ const TYPE_IDEMIX: i32 = 1;
 impl Msp {
     /// Sets up an MSP from its definition in a channel configuration. A signing identity in the
     /// definition is passed over. Only X.509 MSPs are supported: Idemix, which Fabric offers for
-    /// channels below V3_0, is refused.
+    /// channels below V3_0, is refused. One that was set up before and is still used is found again.
     pub fn from_config(config: &pb::MspConfig, version: MspVersion) -> Result<Self, MspError> {
         if config.r#type != TYPE_FABRIC {
             return Err(MspError::UnsupportedType {
@@ -35,8 +36,10 @@ impl Msp {
                 found: config.r#type,
             });
         }
-        let definition = messages::fabric_msp_config(config.config.clone())?;
-        Inner::new(&definition, config.config.clone(), version).map(|inner| Self(Arc::new(inner)))
+        shared::msp(&config.config, version, || {
+            let definition = messages::fabric_msp_config(config.config.clone())?;
+            Inner::new(&definition, config.config.clone(), version)
+        })
     }
 }
 
@@ -61,6 +64,7 @@ impl Inner {
             id: definition.name.clone(),
             version,
             definition: encoded,
+            identities: Identities::default(),
             authorities: Authorities::default(),
             internal: Vec::new(),
             revocation_lists: Vec::new(),

@@ -6,6 +6,7 @@ mod node_ous;
 mod odd_certificates;
 mod principals;
 mod recorded;
+mod shared;
 mod signatures;
 mod support;
 mod validity;

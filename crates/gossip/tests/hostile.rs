@@ -436,6 +436,92 @@ fn a_huge_signed_message_is_refused() {
     assert!(matches!(refused, MessageError::FrameTooLarge { .. }));
 }
 
+fn verified(frame: &Bytes) -> Message {
+    let crypto = Counting::default();
+    let received = decode(frame.clone()).unwrap();
+    verify(received, &crypto, &crypto).unwrap().message
+}
+
+fn is_slice_of(frame: &Bytes, part: &Bytes) -> bool {
+    frame.as_ptr_range().contains(&part.as_ptr())
+}
+
+/// What is kept of a message is counted by the sizes of its blocks.
+#[test]
+fn a_small_block_does_not_keep_a_large_frame_in_memory() {
+    let padding = || Bytes::from(vec![0; 1 << 20]);
+    let kept = |payloads: Vec<Payload>| -> Vec<bool> {
+        let content = Content::StateResponse(RemoteStateResponse { payloads });
+        let frame = unsigned(Tag::ChanOrOrg, true, content);
+        let Message::StateResponse { payloads, .. } = verified(&frame) else {
+            panic!("another message");
+        };
+        let blocks = payloads.iter().map(|payload| &payload.bytes);
+        blocks.map(|block| is_slice_of(&frame, block)).collect()
+    };
+    let large = |number| Payload {
+        data: padding(),
+        ..payload(number)
+    };
+    let padded = |number| Payload {
+        private_data: vec![padding()],
+        ..payload(number)
+    };
+    assert_eq!(kept(vec![large(1)]), [true]);
+    assert_eq!(kept(vec![padded(1)]), [false]);
+    assert_eq!(kept(vec![large(1), payload(2)]), [true, false]);
+    assert_eq!(kept((1..=3).map(large).collect()), [false; 3]);
+}
+
+#[test]
+fn a_block_that_was_pushed_with_padding_is_kept_and_passed_on_without() {
+    let padding = || Bytes::from(vec![0; 1 << 20]);
+    let channel = ChannelId::from(CHANNEL);
+    let envelope = |payload: Payload| {
+        let content = Content::DataMsg(DataMessage {
+            payload: Some(payload),
+        });
+        let message = gossip_message(Tag::ChanAndOrg, Some(&channel), 0, content);
+        Envelope::unsigned(&message).proto().clone()
+    };
+    let pushed = |envelope: &selvedge_protos::gossip::Envelope| {
+        let frame = Bytes::from(envelope.encode_to_vec());
+        let Message::Block(_, block) = verified(&frame) else {
+            panic!("another message");
+        };
+        let shared = is_slice_of(&frame, &block.bytes);
+        (block, shared)
+    };
+    let (plain, shared) = pushed(&envelope(payload(1)));
+    assert!(shared);
+    let private_data = envelope(Payload {
+        private_data: vec![padding()],
+        ..payload(1)
+    });
+    let mut signed = envelope(payload(1));
+    signed.signature = padding();
+    for padded in [&private_data, &signed] {
+        let (block, shared) = pushed(padded);
+        assert!(!shared);
+        assert_eq!(block, plain);
+    }
+    let (large, shared) = pushed(&envelope(Payload {
+        data: padding(),
+        ..payload(1)
+    }));
+    assert!(shared && is_slice_of(large.envelope.frame(), &large.bytes));
+
+    let content = Content::DataUpdate(DataUpdate {
+        nonce: 7,
+        data: vec![private_data, signed],
+        msg_type: PullMsgType::BlockMsg.into(),
+    });
+    let Message::BlockPull(_, pull) = verified(&unsigned(Tag::ChanAndOrg, true, content)) else {
+        panic!("another message");
+    };
+    assert_eq!(pull.step, PullStep::Update(vec![plain.clone(), plain]));
+}
+
 /// Two organisations of two peers each, in one channel, that know each other.
 fn two_orgs() -> Network {
     let mut specs = peers("Org1", 2);

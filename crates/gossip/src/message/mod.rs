@@ -134,7 +134,7 @@ pub struct PeerIdentity {
 pub struct UnverifiedBlock {
     /// `seq_num` of the payload.
     pub number: u64,
-    /// An encoded `common.Block`.
+    /// An encoded `common.Block`. Keeps no more than about twice its size in memory, nor does the envelope.
     pub bytes: Bytes,
     /// The unsigned envelope, to be forwarded and served.
     pub envelope: Envelope,
@@ -176,9 +176,9 @@ pub struct Pull<T> {
 pub struct StatePayload {
     /// The claimed number.
     pub number: u64,
-    /// An encoded `common.Block`, not verified.
+    /// An encoded `common.Block`, not verified. Keeps no more than about twice its size in memory.
     pub bytes: Bytes,
-    /// Encoded `PvtDataPayload`s.
+    /// Encoded `PvtDataPayload`s, which keep the whole frame.
     pub private_data: Vec<Bytes>,
 }
 

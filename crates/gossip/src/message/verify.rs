@@ -22,16 +22,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use selvedge_protos::Message as _;
-use selvedge_protos::gossip::gossip_message::Content;
+use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{
     self, AliveMessage, DataDigest, DataMessage, DataRequest, GossipMessage, LeadershipMessage,
-    Secret, secret,
+    RemoteStateResponse, Secret, secret,
 };
 
 use super::decode::{channel_id, check_kept, kind_of, open};
 use super::{
     Alive, Envelope, Leadership, Message, MessageError, PeerIdentity, Pull, PullStep, Received,
-    StateInfo, StatePayload, UnverifiedBlock, Verified,
+    StateInfo, StatePayload, UnverifiedBlock, Verified, gossip_message,
 };
 use crate::crypto::{ChannelRef, Crypto, Identity, IdentitySource, MAX_IDENTITY_SIZE};
 use crate::types::{ChannelId, Endpoint, PeerTime, PkiId};
@@ -52,6 +52,9 @@ const MAX_BAD_SIGNATURES: usize = 512;
 
 /// Most metadata of a member. Fabric sends none.
 const MAX_METADATA: usize = 4096;
+
+/// Bytes around a block that nobody need count: keys, lengths, the channel's name.
+const MAX_FRAMING: usize = 1024;
 
 /// What verification yields.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +151,11 @@ impl Verifier<'_> {
                 alive: self.each(&response.alive, Self::nested_alive),
                 dead: self.each(&response.dead, Self::nested_alive),
             },
-            Content::DataMsg(data) => Message::Block(named()?, block(data, envelope)?),
+            Content::DataMsg(data) => {
+                let channel = named()?;
+                let block = block(&channel, data, envelope)?;
+                Message::Block(channel, block)
+            }
             Content::Hello(hello) => match channel {
                 Some(channel) => Message::BlockPull(channel, pull(hello.nonce, PullStep::Hello)),
                 None => Message::IdentityPull(pull(hello.nonce, PullStep::Hello)),
@@ -185,7 +192,7 @@ impl Verifier<'_> {
             Content::StateResponse(response) => Message::StateResponse {
                 channel: named()?,
                 nonce,
-                payloads: response.payloads.into_iter().map(state_payload).collect(),
+                payloads: state_payloads(response, envelope.frame().len()),
             },
             Content::LeadershipMsg(leadership) => {
                 Message::Leadership(named()?, self.leadership(leadership, envelope)?)
@@ -482,16 +489,29 @@ fn nested_block(
         return Err(MessageError::BadChannel { kind: KIND });
     }
     match content_of(message)? {
-        Content::DataMsg(data) => block(data, envelope),
+        Content::DataMsg(data) => block(channel, data, envelope),
         other => Err(unexpected(KIND, &other)),
     }
 }
 
-fn block(data: DataMessage, envelope: Envelope) -> Result<UnverifiedBlock, MessageError> {
-    let payload = data.payload.ok_or(MessageError::BadField {
+/// A block that was padded gets an envelope of its own, which is not signed anyway: it is stored and passed on.
+fn block(
+    channel: &ChannelId,
+    data: DataMessage,
+    mut envelope: Envelope,
+) -> Result<UnverifiedBlock, MessageError> {
+    let mut payload = data.payload.ok_or(MessageError::BadField {
         kind: "data message",
         field: "payload",
     })?;
+    if is_padded(&payload.data, envelope.frame().len()) {
+        payload.data = Bytes::copy_from_slice(&payload.data);
+        payload.private_data.clear();
+        let content = Content::DataMsg(DataMessage {
+            payload: Some(payload.clone()),
+        });
+        envelope = Envelope::unsigned(&gossip_message(Tag::ChanAndOrg, Some(channel), 0, content));
+    }
     Ok(UnverifiedBlock {
         number: payload.seq_num,
         bytes: payload.data,
@@ -499,12 +519,22 @@ fn block(data: DataMessage, envelope: Envelope) -> Result<UnverifiedBlock, Messa
     })
 }
 
-fn state_payload(payload: gossip::Payload) -> StatePayload {
-    StatePayload {
+fn state_payloads(response: RemoteStateResponse, frame: usize) -> Vec<StatePayload> {
+    let state_payload = |payload: gossip::Payload| StatePayload {
         number: payload.seq_num,
-        bytes: payload.data,
+        bytes: match is_padded(&payload.data, frame) {
+            true => Bytes::copy_from_slice(&payload.data),
+            false => payload.data,
+        },
         private_data: payload.private_data,
-    }
+    };
+    response.payloads.into_iter().map(state_payload).collect()
+}
+
+/// Whether a block is so small a part of its frame that, kept as a slice of it, it would keep more memory than
+/// twice what is counted for it: beside other blocks, private data, or fields without meaning.
+fn is_padded(block: &Bytes, frame: usize) -> bool {
+    frame / 2 > block.len().saturating_add(MAX_FRAMING)
 }
 
 fn content_of(message: GossipMessage) -> Result<Content, MessageError> {

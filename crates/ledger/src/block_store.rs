@@ -255,9 +255,7 @@ impl BlockStore {
             Err(error) => {
                 tracing::error!(channel = inner.channel, %error, "The ledger takes no more blocks");
                 inner.poison.get_or_init(|| error.to_string());
-                if let Some(writer) = slot.take() {
-                    writer.abandon();
-                }
+                *slot = None;
                 return Err(error);
             }
         };

@@ -1,6 +1,6 @@
 //! Appending records to the last block file.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, IoSlice, Write};
 
 use crate::LedgerError;
 use crate::block_files::BlockFiles;
@@ -17,7 +17,7 @@ pub(crate) const MAX_UNSYNCED_BYTES: u64 = 1 << 20;
 
 /// The end of the chain on disk.
 pub(crate) struct Writer {
-    file: BufWriter<Box<dyn AppendFile>>,
+    file: Buffered,
     number: u32,
     length: u64,
     max_length: u64,
@@ -47,7 +47,7 @@ impl Writer {
         file.sync().map_err(LedgerError::io("sync", &path))?;
         sync_folder(disk, files)?;
         Ok(Self {
-            file: buffered(file),
+            file: Buffered::new(file),
             number,
             length,
             max_length,
@@ -90,16 +90,10 @@ impl Writer {
             .flush()
             .map_err(|error| LedgerError::io("append to", &path())(error))?;
         self.file
-            .get_mut()
             .sync()
             .map_err(|error| LedgerError::io("sync", &path())(error))?;
         self.unsynced = 0;
         Ok(())
-    }
-
-    /// After a failure: leaves the file as it is. Dropping would write what is still buffered.
-    pub(crate) fn abandon(self) {
-        drop(self.file.into_parts());
     }
 
     /// The file left behind is synced first, so that only the last one can be incomplete.
@@ -109,18 +103,130 @@ impl Writer {
         let file = disk
             .open_append(&path)
             .map_err(LedgerError::io("create", &path))?;
-        self.file = buffered(file);
+        self.file = Buffered::new(file);
         self.number += 1;
         self.length = 0;
         sync_folder(disk, files)
     }
 }
 
-fn buffered(file: Box<dyn AppendFile>) -> BufWriter<Box<dyn AppendFile>> {
-    BufWriter::with_capacity(BUFFER_BYTES, file)
+/// Gathers small writes. Unlike a `BufWriter` it has no memory between two syncs, since most channels are calm
+/// most of the time, and it writes nothing when it is dropped: after a failure the file stays as it is.
+struct Buffered {
+    file: Box<dyn AppendFile>,
+    waiting: Vec<u8>,
+}
+
+impl Buffered {
+    fn new(file: Box<dyn AppendFile>) -> Self {
+        let waiting = Vec::new();
+        Self { file, waiting }
+    }
+
+    /// Writes what waits, and returns when it survives a power cut.
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.waiting = Vec::new();
+        self.file.sync()
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        if self.waiting.len().saturating_add(length) > BUFFER_BYTES {
+            self.flush()?;
+        }
+        if length > BUFFER_BYTES {
+            return self.file.write_vectored(pieces);
+        }
+        self.waiting.reserve(length);
+        for piece in pieces {
+            self.waiting.extend_from_slice(piece);
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.waiting)?;
+        self.waiting.clear();
+        Ok(())
+    }
 }
 
 fn sync_folder(disk: &dyn Disk, files: &BlockFiles) -> Result<(), LedgerError> {
     disk.sync_folder(files.folder())
         .map_err(LedgerError::io("sync", files.folder()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers each write.
+    #[derive(Clone, Default)]
+    struct Written(std::sync::Arc<parking_lot::Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AppendFile for Written {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn truncate(&mut self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn small_writes_are_gathered_and_no_memory_is_kept_after_a_sync() {
+        let written = Written::default();
+        let mut file = Buffered::new(Box::new(written.clone()));
+        for byte in 0..10 {
+            file.write_all(&[byte; 1000]).unwrap();
+        }
+        assert!(written.0.lock().is_empty());
+        file.sync().unwrap();
+        assert_eq!(written.0.lock().concat().len(), 10_000);
+        assert_eq!(written.0.lock().len(), 1);
+        assert_eq!(file.waiting.capacity(), 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_order_stays() {
+        let written = Written::default();
+        let mut file = Buffered::new(Box::new(written.clone()));
+        let sizes = [1, BUFFER_BYTES, 5, BUFFER_BYTES + 1, 7, BUFFER_BYTES - 8, 2];
+        let mut expected = Vec::new();
+        for (number, size) in (0..).zip(sizes) {
+            file.write_all(&vec![number; size]).unwrap();
+            expected.resize(expected.len() + size, number);
+            assert!(file.waiting.len() <= BUFFER_BYTES);
+        }
+        file.sync().unwrap();
+        assert!(written.0.lock().concat() == expected);
+    }
+
+    #[test]
+    fn nothing_is_written_by_dropping() {
+        let written = Written::default();
+        let mut file = Buffered::new(Box::new(written.clone()));
+        file.write_all(b"half a record").unwrap();
+        drop(file);
+        assert!(written.0.lock().is_empty());
+    }
 }

@@ -4,6 +4,9 @@
 //! the channel; exchanges between the rounds are started by `gap`. Rounds slow down ([`Pace`](super::pace::Pace))
 //! while no block comes and none is known to be missing: whoever misses the first one after that learns so from
 //! the StateInfo of those who have it.
+//!
+//! While updates are late, blocks are asked for one by one, the first that is missing: the link may be narrow, and what
+//! was asked for before is on its way.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -87,6 +90,9 @@ impl<B: Payload> Channel<B> {
             if lacking && self.buffer.wants(number, Demand::Unasked) {
                 wanted.push(number);
             }
+        }
+        if self.initiator.is_slow() {
+            wanted = wanted.into_iter().min().into_iter().collect();
         }
         let requests = self
             .initiator

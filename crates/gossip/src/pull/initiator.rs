@@ -1,7 +1,7 @@
 //! The side that wants something.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -10,6 +10,13 @@ use rand::seq::IndexedRandom;
 use super::Timing;
 use crate::counters::DropReason;
 use crate::types::PkiId;
+
+/// Closed exchanges whose updates are still taken.
+pub(super) const MAX_OVERDUE: usize = 16;
+/// Patience grows to so many times its beginning while nobody answers,
+const LONGEST_BLIND_PATIENCE: u32 = 16;
+/// and to so many while answers come, and take so long.
+const LONGEST_PATIENCE: u32 = 60;
 
 /// A request that is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +40,16 @@ struct Exchange<I> {
     planned: bool,
     /// Wanted items that the peer has and has not failed to send.
     offers: BTreeSet<I>,
-    /// What it was ever asked for and has not sent.
-    requested: BTreeSet<I>,
+    /// What it was ever asked for and has not sent, and since when.
+    requested: BTreeMap<I, Instant>,
+}
+
+/// What is left of an exchange that was closed before all came.
+#[derive(Debug)]
+struct Overdue<I> {
+    from: PkiId,
+    nonce: u64,
+    requested: BTreeMap<I, Instant>,
 }
 
 #[derive(Debug)]
@@ -45,6 +60,10 @@ struct Awaited {
 }
 
 /// Runs the exchanges of one kind of item: at most one with each peer, at most `max_exchanges` in all.
+///
+/// An update is taken whenever it comes, as in Fabric, until the items have come otherwise or [`MAX_OVERDUE`] later
+/// exchanges were closed without theirs. And whoever is asked is given more time while updates are late: on a
+/// narrow link, what is asked for again comes behind what is on its way already.
 #[derive(Debug)]
 pub struct Initiator<I> {
     timing: Timing,
@@ -52,6 +71,11 @@ pub struct Initiator<I> {
     next_round: Instant,
     exchanges: BTreeMap<PkiId, Exchange<I>>,
     awaited: BTreeMap<I, Awaited>,
+    overdue: VecDeque<Overdue<I>>,
+    /// From a request to its update, lately at worst.
+    answer_time: Duration,
+    /// How long one peer may take for an update before another is asked for the same item.
+    patience: Duration,
 }
 
 impl<I: Ord + Clone> Initiator<I> {
@@ -63,6 +87,9 @@ impl<I: Ord + Clone> Initiator<I> {
             max_exchanges,
             exchanges: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            overdue: VecDeque::new(),
+            answer_time: Duration::ZERO,
+            patience: timing.patience(),
         }
     }
 
@@ -101,7 +128,7 @@ impl<I: Ord + Clone> Initiator<I> {
                 answered: false,
                 planned: false,
                 offers: BTreeSet::new(),
-                requested: BTreeSet::new(),
+                requested: BTreeMap::new(),
             },
         );
         Some(nonce)
@@ -146,21 +173,46 @@ impl<I: Ord + Clone> Initiator<I> {
         items: impl IntoIterator<Item = I>,
         now: Instant,
     ) -> Result<BTreeSet<I>, DropReason> {
-        self.exchange(&from, nonce)?;
+        let open = self.exchanges.get_mut(&from);
+        let open = open.filter(|exchange| exchange.nonce == nonce);
+        let overdue = |it: &&mut Overdue<I>| it.from == from && it.nonce == nonce;
+        let requested = match open {
+            Some(exchange) => &mut exchange.requested,
+            None => match self.overdue.iter_mut().find(overdue) {
+                Some(overdue) => &mut overdue.requested,
+                None => return Err(DropReason::UnknownNonce),
+            },
+        };
         let mut asked_for = BTreeSet::new();
-        if let Some(exchange) = self.exchanges.get_mut(&from) {
-            for item in items {
-                if exchange.requested.remove(&item) {
-                    exchange.offers.remove(&item);
-                    asked_for.insert(item);
-                }
+        let mut slowest = None;
+        for item in items {
+            if let Some(asked) = requested.remove(&item) {
+                slowest = slowest.max(Some(now.saturating_duration_since(asked)));
+                asked_for.insert(item);
             }
+        }
+        if let Some(exchange) = self.exchanges.get_mut(&from) {
+            exchange.offers.retain(|item| !asked_for.contains(item));
         }
         for item in &asked_for {
             self.awaited.remove(item);
         }
+        if let Some(sample) = slowest {
+            self.answered_within(sample);
+        }
         self.close_finished(now);
         Ok(asked_for)
+    }
+
+    fn answered_within(&mut self, sample: Duration) {
+        self.answer_time = ((self.answer_time * 7 + sample) / 8).max(sample);
+        let longest = self.timing.longest_patience(LONGEST_PATIENCE);
+        self.patience = (self.answer_time * 3).clamp(self.timing.patience(), longest);
+    }
+
+    /// Whether updates take longer than they should: to ask for less at a time then is wise.
+    pub fn is_slow(&self) -> bool {
+        self.patience > self.timing.patience()
     }
 
     /// The owner has this item now, from wherever; nobody needs to be asked for it.
@@ -169,6 +221,9 @@ impl<I: Ord + Clone> Initiator<I> {
         for exchange in self.exchanges.values_mut() {
             exchange.offers.remove(item);
             exchange.requested.remove(item);
+        }
+        for overdue in &mut self.overdue {
+            overdue.requested.remove(item);
         }
         self.close_finished(now);
     }
@@ -190,6 +245,7 @@ impl<I: Ord + Clone> Initiator<I> {
     /// Ends the exchange with a peer that is gone.
     pub fn forget(&mut self, peer: &PkiId) {
         self.exchanges.remove(peer);
+        self.overdue.retain(|overdue| overdue.from != *peer);
         self.awaited.retain(|_, awaited| awaited.from != *peer);
     }
 
@@ -220,14 +276,19 @@ impl<I: Ord + Clone> Initiator<I> {
 
     /// Lets timers run out. Returns the requests to send.
     pub fn on_wakeup(&mut self, now: Instant, rng: &mut StdRng) -> Vec<Request<I>> {
-        for (item, awaited) in &self.awaited {
-            if awaited.until <= now
-                && let Some(exchange) = self.exchanges.get_mut(&awaited.from)
-            {
+        let exchanges = &mut self.exchanges;
+        let before = self.awaited.len();
+        self.awaited.retain(|item, awaited| {
+            let timely = now < awaited.until;
+            if !timely && let Some(exchange) = exchanges.get_mut(&awaited.from) {
                 exchange.offers.remove(item);
             }
+            timely
+        });
+        if self.awaited.len() < before {
+            let longest = self.timing.longest_patience(LONGEST_BLIND_PATIENCE);
+            self.patience = self.patience.max((self.patience * 2).min(longest));
         }
-        self.awaited.retain(|_, awaited| awaited.until > now);
         let requests = self.plan(now, rng);
         self.close_finished(now);
         requests
@@ -287,7 +348,7 @@ impl<I: Ord + Clone> Initiator<I> {
                 shares.entry(*peer).or_default().push(item.clone());
             }
         }
-        let until = now + timing.patience();
+        let until = now + self.patience;
         let mut requests = Vec::with_capacity(shares.len());
         for (to, items) in shares {
             let Some(exchange) = self.exchanges.get_mut(&to) else {
@@ -296,7 +357,7 @@ impl<I: Ord + Clone> Initiator<I> {
             for item in &items {
                 self.awaited
                     .insert(item.clone(), Awaited { from: to, until });
-                exchange.requested.insert(item.clone());
+                exchange.requested.insert(item.clone(), now);
             }
             requests.push(Request {
                 to,
@@ -307,11 +368,12 @@ impl<I: Ord + Clone> Initiator<I> {
         requests
     }
 
-    /// Drops exchanges that have ended: answered, and nothing left to ask for or to wait for; not
-    /// answered in time; or too old for anything to come.
+    /// Closes exchanges that have ended: answered, and nothing left to ask for or to wait for; not
+    /// answered in time; or too old for a second request.
     fn close_finished(&mut self, now: Instant) {
         let timing = self.timing;
-        let awaited = &mut self.awaited;
+        let (overdue, awaited) = (&mut self.overdue, &mut self.awaited);
+        overdue.retain(|overdue| !overdue.requested.is_empty());
         self.exchanges.retain(|peer, exchange| {
             let digests_end = exchange.began + timing.digest_wait;
             let open = if exchange.answered {
@@ -320,10 +382,20 @@ impl<I: Ord + Clone> Initiator<I> {
             } else {
                 now < digests_end
             };
-            if !open {
-                awaited.retain(|_, awaited| awaited.from != *peer);
+            if !open && !exchange.requested.is_empty() {
+                overdue.push_back(Overdue {
+                    from: *peer,
+                    nonce: exchange.nonce,
+                    requested: std::mem::take(&mut exchange.requested),
+                });
             }
             open
         });
+        let excess = overdue.len().saturating_sub(MAX_OVERDUE);
+        for given_up in overdue.drain(..excess) {
+            awaited.retain(|item, it| {
+                it.from != given_up.from || !given_up.requested.contains_key(item)
+            });
+        }
     }
 }

@@ -26,8 +26,8 @@
 //!   until `requestWaitTime`, so items are requested as soon as the first digest names them.
 //!   [`Timing::collect_digests`] restores Fabric's rule.
 //! - **A second source.** An item that was requested and did not come within a quarter of
-//!   `responseWaitTime` is requested from another peer whose digest named it. Until then each item is
-//!   asked of one peer only, as in Fabric.
+//!   `responseWaitTime`, or in three times what updates took lately, is requested from another peer whose digest
+//!   named it. Until then each item is asked of one peer only, as in Fabric. While nothing comes this time doubles.
 //! - **Between the rounds.** An exchange can be started with a chosen peer at any time (a gap was
 //!   seen), not only every `pullInterval` with random ones.
 //! - **Only what was requested** is accepted from an update. Fabric hands on whatever it contains.
@@ -57,7 +57,7 @@ pub struct Timing {
     pub digest_wait: Duration,
     /// `requestWaitTime`: how long the responder remembers a nonce.
     pub request_wait: Duration,
-    /// `responseWaitTime`: an update that comes later than this after `digest_wait` is ignored.
+    /// `responseWaitTime`: so long after `digest_wait` an exchange is closed. Updates are taken later too.
     pub response_wait: Duration,
     /// Fabric's rule: request nothing before `digest_wait` is over.
     pub collect_digests: bool,
@@ -75,8 +75,14 @@ impl Timing {
         }
     }
 
-    /// How long one peer may take for an update before another is asked for the same item.
+    /// How long one peer may take for an update before another is asked for the same item, at first.
     fn patience(&self) -> Duration {
         self.response_wait / 4
+    }
+
+    /// The most that this may grow to: `times` as much, but not at all under Fabric's rule, where each round asks anew.
+    fn longest_patience(&self, times: u32) -> Duration {
+        let times = if self.collect_digests { 1 } else { times };
+        self.patience().saturating_mul(times)
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::initiator::MAX_OVERDUE;
 use super::*;
 use crate::counters::DropReason;
 use crate::testing::start;
@@ -220,6 +221,92 @@ fn exchanges_end_and_the_peer_can_be_asked_again() {
     it.wait(3 * SECOND);
     assert_eq!(it.initiator.open_exchanges(), 0);
     assert!(!it.initiator.awaits(&1));
+}
+
+#[test]
+fn an_update_is_taken_after_its_exchange_was_closed() {
+    let mut it = Fixture::new(timing());
+    let nonce = it.hello(1);
+    it.digest(1, nonce, &[5, 6, 7, 8]);
+    it.wait(3 * SECOND);
+    assert_eq!(it.initiator.open_exchanges(), 0);
+    let unknown = Err(DropReason::UnknownNonce);
+    assert_eq!(it.update(2, nonce, &[5]), unknown);
+    assert_eq!(it.update(1, nonce ^ 1, &[5]), unknown);
+    assert_eq!(it.update(1, nonce, &[4, 5]), Ok(BTreeSet::from([5])));
+    it.wait(300 * SECOND);
+    it.initiator.satisfied(&6, it.now);
+    assert_eq!(it.update(1, nonce, &[5, 6, 7]), Ok(BTreeSet::from([7])));
+    let mut gone = it.initiator;
+    gone.forget(&peer(1));
+    assert_eq!(gone.on_update(peer(1), nonce, [8], it.now), unknown);
+}
+
+#[test]
+fn closed_exchanges_are_remembered_until_all_has_come_and_in_bounded_number() {
+    let mut it = Fixture::new(timing());
+    let mut fail = |item: u64| {
+        let nonce = it.hello(1);
+        it.digest(1, nonce, &[item]);
+        it.wait(10 * SECOND);
+        nonce
+    };
+    let first = fail(0);
+    let second = fail(1);
+    let rest: Vec<u64> = (2..=MAX_OVERDUE as u64).map(&mut fail).collect();
+    assert_eq!(it.update(1, first, &[0]), Err(DropReason::UnknownNonce));
+    assert_eq!(it.update(1, second, &[1]), Ok(BTreeSet::from([1])));
+    assert_eq!(it.update(1, second, &[1]), Err(DropReason::UnknownNonce));
+    assert_eq!(it.update(1, rest[0], &[2]), Ok(BTreeSet::from([2])));
+}
+
+/// Asks for an item that nobody sends. How long it is awaited, and with which nonce it was asked for.
+fn asked_in_vain(it: &mut Fixture, item: u64) -> (Duration, u64) {
+    let nonce = it.hello(1);
+    it.digest(1, nonce, &[item]);
+    let begin = it.now;
+    while it.initiator.awaits(&item) {
+        it.wait(100 * MILLISECOND);
+    }
+    let awaited = it.now - begin;
+    it.wait(3 * SECOND);
+    (awaited, nonce)
+}
+
+#[test]
+fn patience_grows_while_nothing_comes_and_follows_what_comes() {
+    let mut it = Fixture::new(timing());
+    assert!(!it.initiator.is_slow());
+    for (item, seconds) in [(0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 8.0)] {
+        let (awaited, nonce) = asked_in_vain(&mut it, item);
+        assert_eq!(awaited.as_secs_f64(), seconds);
+        assert!(it.initiator.is_slow());
+        if item == 5 {
+            // Three times what it took.
+            it.update(1, nonce, &[item]).unwrap();
+            assert_eq!(asked_in_vain(&mut it, 6).0, 30 * SECOND);
+        }
+    }
+    for item in 10..60 {
+        let nonce = it.hello(2);
+        it.digest(2, nonce, &[item]);
+        it.update(2, nonce, &[item]).unwrap();
+    }
+    assert!(!it.initiator.is_slow());
+    assert_eq!(asked_in_vain(&mut it, 7).0, SECOND / 2);
+}
+
+#[test]
+fn under_fabrics_rule_patience_does_not_grow() {
+    let mut it = Fixture::new(fabric_timing());
+    for item in 0..3 {
+        let nonce = it.hello(1);
+        it.digest(1, nonce, &[item]);
+        it.wait(SECOND);
+        it.wait(20 * SECOND);
+        it.update(1, nonce, &[item]).unwrap();
+        assert!(!it.initiator.is_slow());
+    }
 }
 
 #[test]

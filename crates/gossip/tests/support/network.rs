@@ -63,6 +63,9 @@ pub struct Link {
     pub latency: std::ops::Range<Duration>,
     /// Frames lost, of 1000.
     pub loss: u32,
+    /// What every node can receive of blocks, in bytes a second, one frame after the other. Whatever else is sent is
+    /// small, and overtakes them.
+    pub downlink: Option<u32>,
 }
 
 impl Default for Link {
@@ -70,6 +73,7 @@ impl Default for Link {
         Self {
             latency: Duration::from_millis(1)..Duration::from_millis(5),
             loss: 0,
+            downlink: None,
         }
     }
 }
@@ -94,6 +98,8 @@ pub struct Node {
     pub acknowledged: Vec<(u64, Result<(), SendError>)>,
     pub fetched: Vec<(u64, Fetched)>,
     connected: BTreeSet<usize>,
+    /// Until when its downlink is busy with what was sent to it.
+    downlink_busy: Instant,
 }
 
 enum Due {
@@ -120,6 +126,8 @@ pub struct Network {
     watching: Option<(usize, usize, Vec<FrameKind>)>,
     /// Frames sent, by kind.
     pub sent: BTreeMap<FrameKind, u64>,
+    /// Bytes of blocks sent over a [`Link::downlink`].
+    pub block_bytes: u64,
     /// A running hash of all that was sent.
     pub trace: [u8; 32],
     due: BTreeMap<(Instant, u64), Due>,
@@ -169,6 +177,7 @@ impl Network {
             cut: BTreeSet::new(),
             watching: None,
             sent: BTreeMap::new(),
+            block_bytes: 0,
             trace: [0; 32],
             due: BTreeMap::new(),
             sequence: 0,
@@ -206,6 +215,7 @@ impl Network {
                 acknowledged: Vec::new(),
                 fetched: Vec::new(),
                 connected: BTreeSet::new(),
+                downlink_busy: start,
             });
         }
         network
@@ -413,7 +423,7 @@ impl Network {
                 {
                     kinds.push(kind);
                 }
-                self.send(node, &to.pki_id, frame);
+                self.send(node, &to.pki_id, frame, kind.class());
             }
             Action::Dial { endpoint, purpose } => self.dial(node, endpoint, purpose),
             Action::Disconnect { peer, .. } => {
@@ -542,9 +552,9 @@ impl Network {
         1_700_000_000_000_000_000 + since_start
     }
 
-    fn send(&mut self, from: usize, to: &PkiId, frame: Bytes) {
+    fn send(&mut self, from: usize, to: &PkiId, frame: Bytes, class: FrameClass) {
         let peer = self.index_of(to);
-        let delay = self.latency();
+        let mut delay = self.latency();
         let open = self.nodes[from].connected.contains(&peer);
         if !self.nodes[peer].up
             || self.cut.contains(&(from, peer))
@@ -571,6 +581,9 @@ impl Network {
                 self.after(Duration::ZERO, Due::Event(one, Box::new(connected)));
             }
         }
+        if class == FrameClass::Bulk {
+            delay += self.through_downlink(peer, frame.len());
+        }
         if self.rng.random_range(0..1000) >= self.link.loss {
             self.after(
                 delay,
@@ -581,6 +594,19 @@ impl Network {
                 },
             );
         }
+    }
+
+    /// How long a frame takes to a node behind those that are on their way to it.
+    fn through_downlink(&mut self, node: usize, length: usize) -> Duration {
+        let Some(downlink) = self.link.downlink else {
+            return Duration::ZERO;
+        };
+        let length = u32::try_from(length).unwrap();
+        let begin = self.nodes[node].downlink_busy.max(self.now);
+        let end = begin + Duration::from_secs(1) * length / downlink;
+        self.nodes[node].downlink_busy = end;
+        self.block_bytes += u64::from(length);
+        end - self.now
     }
 
     /// Stores what was pushed, unless it says that it cannot be.

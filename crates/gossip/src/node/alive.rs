@@ -130,3 +130,65 @@ fn has_external_endpoint(peer: &PkiId, ctx: &Context<'_>, view: &View) -> bool {
     view.get(peer)
         .is_some_and(|member| !member.external_endpoint().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use selvedge_protos::gossip::GossipMessage;
+
+    use super::*;
+    use crate::message;
+    use crate::testing::{Trusting, local_peer, start};
+
+    /// An envelope whose frame has so many bytes, some thousand at least.
+    fn envelope(frame: usize) -> Envelope {
+        let with = |padding: usize| {
+            Envelope::unsigned(&GossipMessage {
+                channel: vec![b'x'; padding].into(),
+                ..GossipMessage::default()
+            })
+        };
+        let overhead = with(frame).frame().len() - frame;
+        let envelope = with(frame - overhead);
+        assert_eq!(envelope.frame().len(), frame);
+        envelope
+    }
+
+    /// What goes to a peer that has to be sent frames of these sizes.
+    fn sent(sizes: &[usize], speaks_extension: bool) -> Vec<FrameKind> {
+        let now = start();
+        let mut peer = local_peer("Org1MSP", "peer", true, now);
+        if speaks_extension {
+            peer.metadata = extension::metadata();
+        }
+        let mut view = View::default();
+        let alive = message::own_alive(&peer, 1, now, now, &Trusting).unwrap();
+        view.enter(alive, now);
+        let member = view.get(&peer.pki_id()).unwrap();
+        let bundle = sizes.iter().map(|size| envelope(*size)).collect();
+        let (mut kinds, mut bytes) = (Vec::new(), 0);
+        let mut out = |action: Action<()>| match action {
+            Action::Send { frame, kind, .. } => {
+                kinds.push(kind);
+                bytes += frame.len();
+            }
+            other => panic!("{other:?}"),
+        };
+        send_alive(member, bundle, &mut out);
+        assert!(bytes >= sizes.iter().sum::<usize>(), "nothing is left out");
+        kinds
+    }
+
+    #[test]
+    fn several_go_in_one_frame_to_whom_understands_it() {
+        assert_eq!(sent(&[5000; 3], true), [FrameKind::AliveBundle]);
+        assert_eq!(sent(&[5000; 3], false), [FrameKind::Alive; 3]);
+        assert_eq!(sent(&[5000], true), [FrameKind::Alive]);
+    }
+
+    #[test]
+    fn a_bundle_beyond_its_limit_is_sent_message_by_message() {
+        let half = MAX_BUNDLE / 2;
+        assert_eq!(sent(&[half, half], true), [FrameKind::AliveBundle]);
+        assert_eq!(sent(&[half, half + 1], true), [FrameKind::Alive; 2]);
+    }
+}

@@ -488,3 +488,34 @@ fn who_has_a_block_in_its_ledger_alone_is_asked_for_it_by_state_transfer() {
         .collect();
     assert_eq!(asked, [(restarted.id(), (1, 2))]);
 }
+
+/// Whoever claims more may be avoided because it failed us, and yet be the one that has the blocks: rounds of pull
+/// go on at full pace, and nobody takes it for calm.
+#[test]
+fn pull_keeps_its_pace_while_all_who_claim_more_are_avoided() {
+    for state_transfer in [false, true] {
+        let mut world = match state_transfer {
+            true => World::with_state_transfer(),
+            false => World::new(),
+        };
+        world.member(MY_ORG, "silent", 5);
+        // Long enough for the longest back-off.
+        world.pass(SECOND * 300);
+        world.take_sent(FrameKind::Hello);
+        let rounds = 15;
+        world.pass(world.config.pull_interval * rounds);
+        let hellos = world.take_sent(FrameKind::Hello).len();
+        assert!(hellos >= rounds as usize - 1, "{hellos} hellos");
+    }
+}
+
+#[test]
+fn pull_slows_down_where_nobody_claims_more() {
+    let mut world = World::new();
+    world.member(MY_ORG, "level", 1);
+    world.pass(SECOND * 300);
+    world.take_sent(FrameKind::Hello);
+    world.pass(world.config.pull_interval * 16);
+    let hellos = world.take_sent(FrameKind::Hello).len();
+    assert!((1..=3).contains(&hellos), "{hellos} hellos");
+}

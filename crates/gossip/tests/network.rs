@@ -347,20 +347,39 @@ fn replayed_alive_messages_bring_nobody_back() {
     assert_eq!(counters.drops_of(DropReason::OwnMessage), own_before + 1);
 }
 
+fn complaints(network: &Network) -> usize {
+    let notices = network.nodes[0].notices.iter();
+    let complaints = notices.filter(|it| matches!(it, Notice::SameIdentityElsewhere { .. }));
+    complaints.count()
+}
+
 #[test]
-fn somebody_with_our_key_is_reported() {
+fn somebody_with_our_key_is_reported_now_and_then() {
     let mut network = Network::new(31, &peers("Org1", 3), |_| {});
     assert!(network.run_until(20 * SECOND, everybody));
     let own = network.id(0);
     let signer = keys::signer(&network.nodes[0].identity);
-    let stolen = alive(&own, signer.as_ref(), Bytes::new(), at(u64::MAX, 1));
-    network.frame(1, 0, stolen.frame().clone());
-    let notices = &network.nodes[0].notices;
-    assert!(
-        notices
-            .iter()
-            .any(|notice| matches!(notice, Notice::SameIdentityElsewhere { .. }))
-    );
+    for sequence in 1..=120 {
+        let stolen = alive(&own, signer.as_ref(), Bytes::new(), at(u64::MAX, sequence));
+        network.frame(1, 0, stolen.frame().clone());
+        network.run(SECOND);
+    }
+    assert_eq!(complaints(&network), 2);
+}
+
+/// Others repeat the last message of its last run until they hear of the new one.
+#[test]
+fn a_peer_that_moved_is_not_taken_for_a_thief() {
+    let mut network = Network::new(31, &peers("Org1", 3), |_| {});
+    assert!(network.run_until(20 * SECOND, everybody));
+    let me = network.nodes[0].gossip.me();
+    let (own, incarnation) = (me.pki_id(), me.incarnation);
+    let signer = keys::signer(&network.nodes[0].identity);
+    for (incarnation, expected) in [(incarnation - 1, 0), (incarnation, 1)] {
+        let moved = alive(&own, signer.as_ref(), Bytes::new(), at(incarnation, 1));
+        network.frame(1, 0, moved.frame().clone());
+        assert_eq!(complaints(&network), expected);
+    }
 }
 
 #[test]

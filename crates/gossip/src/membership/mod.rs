@@ -50,6 +50,9 @@ pub use view::{Member, View};
 /// Silent peers that are asked for a sign of life at one check.
 const MAX_ASKED: usize = 16;
 
+/// The least time between two complaints that somebody else uses our identity.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The membership state machine.
 #[derive(Debug)]
 pub struct Membership {
@@ -74,6 +77,8 @@ struct Timers {
     check_alive: Instant,
     sync: Instant,
     reconnect: Instant,
+    /// When a complaint about somebody with our identity is due again. Wakes nobody.
+    complain: Instant,
 }
 
 impl Membership {
@@ -97,6 +102,7 @@ impl Membership {
                 check_alive: ctx.now + config.alive_expiration_check_interval,
                 sync: ctx.now,
                 reconnect: ctx.now + config.reconnect_interval,
+                complain: ctx.now,
             },
         };
         for endpoint in &config.bootstrap {
@@ -336,9 +342,9 @@ impl Membership {
         .unwrap_or(timers.send_alive)
     }
 
-    /// Whether a message is our own; complains if somebody else made it with our key.
+    /// Whether a message is our own; complains, not too often, if somebody else made it with our key.
     fn is_own<B>(
-        &self,
+        &mut self,
         alive: &Verified<Alive>,
         ctx: &mut Context<'_>,
         out: &mut dyn FnMut(Action<B>),
@@ -346,11 +352,14 @@ impl Membership {
         if alive.pki_id != ctx.me.pki_id() {
             return false;
         }
+        // Others still repeat what this peer said before its last start, at other endpoints perhaps.
+        let since_start = alive.time.incarnation >= ctx.me.incarnation;
         let internal_differs = alive
             .internal_endpoint
             .as_ref()
             .is_some_and(|endpoint| !endpoint.is_empty() && *endpoint != ctx.me.internal_endpoint);
-        if internal_differs || alive.endpoint != ctx.me.external_endpoint {
+        let differs = internal_differs || alive.endpoint != ctx.me.external_endpoint;
+        if since_start && differs && due(&mut self.timers.complain, COMPLAINT_INTERVAL, ctx.now) {
             out(Action::Notice(Notice::SameIdentityElsewhere {
                 endpoint: alive.endpoint.clone(),
             }));

@@ -31,7 +31,8 @@
 //!
 //! # What is left out
 //!
-//! Handshakes cost nothing. A block takes a fixed time to be
+//! Handshakes cost nothing, and a node takes frames from its streams as fast as they come, unless it is slow as a
+//! whole. A block takes a fixed time to be
 //! verified and committed. In networks of more than [`options::FULL_DETAIL`] peers each peer knows a
 //! random part of its organisation, and alive messages, StateInfo and identities, whose number grows with
 //! the square of the network, are not exchanged but told, under either rules; see

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use selvedge_gossip::config::Rules;
-use selvedge_gossip::event::{FrameClass, FrameKind};
+use selvedge_gossip::event::FrameKind;
 use selvedge_gossip::send_queue::{Evicted, Frame, Lane, Pushed, SendQueue, Size, WRITE_AHEAD};
 
 use crate::options::Options;
@@ -244,16 +244,6 @@ fn is_answer(kind: FrameKind) -> bool {
             | FrameKind::StateInfoSnapshot
             | FrameKind::StateResponse
     )
-}
-
-/// How many frames a push dropped, by class.
-pub(crate) fn dropped(pushed: Pushed, class: FrameClass) -> [(FrameClass, usize); 3] {
-    let Evicted { bulk, control } = pushed.evicted;
-    [
-        (FrameClass::Bulk, bulk),
-        (FrameClass::Control, control),
-        (class, usize::from(!pushed.accepted)),
-    ]
 }
 
 #[cfg(test)]

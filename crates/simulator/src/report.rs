@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 
 use selvedge_gossip::config::Rules;
 use selvedge_gossip::event::FrameClass;
+use selvedge_gossip::send_queue::Pushed;
 use serde::Serialize;
 
 use crate::options::{Options, Place};
@@ -167,15 +168,17 @@ impl Measures {
         }
     }
 
-    /// A send queue dropped frames.
-    pub(crate) fn dropped(&mut self, class: FrameClass, frames: usize) {
+    /// A send queue got a frame of this class.
+    pub(crate) fn pushed(&mut self, class: FrameClass, pushed: Pushed) {
         let dropped = &mut self.frames_dropped;
-        let of_class = match class {
+        dropped.bulk += pushed.evicted.bulk as u64;
+        dropped.control += pushed.evicted.control as u64;
+        let refused = match class {
             FrameClass::Liveness => &mut dropped.liveness,
             FrameClass::Control => &mut dropped.control,
             FrameClass::Bulk => &mut dropped.bulk,
         };
-        *of_class += frames as u64;
+        *refused += u64::from(!pushed.accepted);
     }
 
     pub(crate) fn violated(&mut self, what: String) {

@@ -9,7 +9,7 @@ use selvedge_gossip::types::{ChannelId, Endpoint, PkiId};
 
 use crate::block::{blocks_in, names_channel};
 use crate::keys::Keys;
-use crate::outboxes::{Parcel, dropped};
+use crate::outboxes::Parcel;
 use crate::peer::SimPeer;
 use crate::queue::{Arriving, Happening};
 use crate::wires::{Carried, Nanos};
@@ -64,9 +64,7 @@ impl World {
         let lane = Lane::of(kind, channel);
         let class = lane.class;
         let pushed = self.outboxes.push(from, to_index, lane, parcel);
-        for (class, frames) in dropped(pushed, class) {
-            self.measures.dropped(class, frames);
-        }
+        self.measures.pushed(class, pushed);
         if let Some(size) = self.outboxes.excess(from, to_index) {
             let found = format!("{size:?} waits at peer {from} for peer {to_index}");
             self.measures.violated(found);

@@ -96,6 +96,21 @@ fn a_bootstrap_peer_whose_certificate_ended_while_it_was_down_is_found_again() {
     }
 }
 
+/// It was dialled and asked under its old identity, and never answered by that.
+#[test]
+fn a_bootstrap_peer_whose_certificate_is_renewed_before_it_answers_is_asked_again() {
+    let mut network = Network::new(8, &peers("Org1", 2), |_| {});
+    // Questions arrive, answers do not.
+    network.cut.insert((0, 1));
+    network.run(10 * SECOND);
+    let asked = network.sent.get(&FrameKind::MembershipRequest);
+    assert!(asked.is_some() && network.alive(1).is_empty());
+    network.stop(0);
+    network.cut.clear();
+    network.renew(0, "peer0.Org1 renewed");
+    assert!(network.run_until(ALIVE_EXPIRATION, everybody));
+}
+
 fn ending(node: usize, end: Duration) -> Vec<PeerSpec> {
     let mut specs = peers("Org1", 6);
     let end = START + u64::try_from(end.as_nanos()).unwrap();

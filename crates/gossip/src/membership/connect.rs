@@ -17,7 +17,7 @@ use rand::Rng;
 use crate::config::{Config, Rules};
 use crate::context::Context;
 use crate::event::{Action, DialOutcome, DialPurpose, Notice};
-use crate::types::{Endpoint, OrgId, Peer};
+use crate::types::{Endpoint, OrgId, Peer, PkiId};
 
 /// How long a response to a membership request is waited for (Fabric: `sendUntilAcked`).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +85,22 @@ impl Connects {
             State::Known { nonce: own, .. } | State::Asked { nonce: own, .. } => own != nonce,
             _ => true,
         });
+    }
+
+    /// A peer is gone. Who answers now where it was to be asked is to be learned again, after a pause: somebody may
+    /// answer by another identity each time.
+    pub(super) fn forget(&mut self, peer: &PkiId, ctx: &Context<'_>) {
+        for connect in self.attempts.values_mut() {
+            let (State::Known { peer: known, .. } | State::Asked { peer: known, .. }) =
+                &connect.state
+            else {
+                continue;
+            };
+            if known.pki_id == *peer {
+                connect.state = State::Idle;
+                connect.deadline = ctx.now + connect.pause(ctx.config);
+            }
+        }
     }
 
     /// A dial has ended. Returns whom to ask now.

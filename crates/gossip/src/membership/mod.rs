@@ -269,6 +269,7 @@ impl Membership {
     /// there: nobody else may know of it.
     pub fn purge(&mut self, pki_id: &PkiId, ctx: &Context<'_>) {
         self.passed_on.remove(pki_id);
+        self.connects.forget(pki_id, ctx);
         let Some(member) = self.view.remove(pki_id) else {
             return;
         };

@@ -279,12 +279,14 @@ mod tests {
     #[test]
     fn only_long_trouble_is_told() {
         let health = ChannelHealth::default();
-        let begin = Instant::now();
+        // The trouble begins between the two.
+        let before = Instant::now();
         health.observe_ordering("ch", &status(Phase::Pausing, 1, 7));
-        let at = |seconds| health.check_ordering_at(begin + Duration::from_secs(seconds));
-        assert_eq!(at(299), Ok(()));
+        let begun = Instant::now();
+        let at = |start, seconds| health.check_ordering_at(after(start, seconds));
+        assert_eq!(at(before, 299), Ok(()));
         assert_eq!(
-            at(301),
+            at(begun, 301),
             Err(
                 "channel ch has had no ordering node for 5 minutes: orderer:7050: \
                  connection refused"
@@ -292,6 +294,6 @@ mod tests {
             )
         );
         health.forget_ordering("ch");
-        assert_eq!(at(100_000), Ok(()));
+        assert_eq!(at(begun, 100_000), Ok(()));
     }
 }

@@ -230,6 +230,14 @@ impl ChannelMetrics {
             .set(time.as_secs_f64());
     }
 
+    /// Takes the channel out of `selvedge_ordering_service_unreachable_seconds`.
+    pub fn forget_ordering_unreachable(&self) {
+        // Fails only if it was not there.
+        let _ = self
+            .ordering_unreachable
+            .remove_label_values(&[&self.channel_id]);
+    }
+
     /// `selvedge_blocks_received_total`.
     #[must_use]
     pub fn blocks_received(&self, arrival: Arrival) -> &IntCounter {

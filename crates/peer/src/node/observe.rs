@@ -37,6 +37,7 @@ pub(super) fn count(
     streams: Arc<StreamCounters>,
     health: ChannelHealth,
 ) {
+    let fetching = Mutex::new(BTreeSet::new());
     metrics.before_encoding(move |metrics| {
         let grpc = metrics.grpc();
         advance_to(&grpc.connections_opened, connections.opened());
@@ -65,10 +66,21 @@ pub(super) fn count(
                 advance_to(&gossip.dropped(reason), total);
             }
         }
-        for (channel, missed) in health.ordering_unreachable() {
-            metrics.channel(&channel).set_ordering_unreachable(missed);
-        }
+        show_ordering(metrics, &health, &mut fetching.lock());
     });
+}
+
+/// `shown` are the channels that were shown the last time.
+fn show_ordering(metrics: &Metrics, health: &ChannelHealth, shown: &mut BTreeSet<String>) {
+    let mut fetching = BTreeSet::new();
+    for (channel, missed) in health.ordering_unreachable() {
+        metrics.channel(&channel).set_ordering_unreachable(missed);
+        fetching.insert(channel);
+    }
+    for channel in shown.difference(&fetching) {
+        metrics.channel(channel).forget_ordering_unreachable();
+    }
+    *shown = fetching;
 }
 
 /// Has gossip asked for what it knows before the metrics are served.
@@ -134,6 +146,8 @@ mod tests {
     use selvedge_gossip::counters::{Counters, DropReason};
     use selvedge_gossip::types::{ChannelId, Endpoint, PkiId};
 
+    use selvedge_orderer_client::{FetchStatus, Phase};
+
     use super::*;
     use crate::gossip::{ChannelStatus, PeerStatus};
 
@@ -144,6 +158,34 @@ mod tests {
             org: None,
             last_seen: SystemTime::UNIX_EPOCH + Duration::from_secs(number.into()),
         }
+    }
+
+    #[test]
+    fn a_channel_in_which_this_peer_leads_no_more_has_no_ordering_service() {
+        let (metrics, health) = (Metrics::new("1").unwrap(), ChannelHealth::default());
+        let mut shown = BTreeSet::new();
+        let mut shows = |channel: &str| {
+            show_ordering(&metrics, &health, &mut shown);
+            let name = "selvedge_ordering_service_unreachable_seconds";
+            let sample = format!("{name}{{channel=\"{channel}\"}}");
+            metrics.encode().unwrap().contains(&sample)
+        };
+        let status = FetchStatus {
+            phase: Phase::Pausing,
+            orderer: None,
+            failures: 1,
+            last_error: None,
+            next_block: 1,
+        };
+        for channel in ["one", "two"] {
+            health.observe_ordering(channel, &status);
+            assert!(shows(channel));
+        }
+        health.forget_ordering("one");
+        assert!(!shows("one"));
+        assert!(shows("two"));
+        health.observe_ordering("one", &status);
+        assert!(shows("one"));
     }
 
     #[test]

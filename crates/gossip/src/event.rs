@@ -33,7 +33,8 @@ pub enum Event<B> {
     },
     /// The stream ended. Says nothing about the peer's life.
     Disconnected(PkiId),
-    /// Dialling or sending failed: the peer is presumed dead (Fabric: `PresumedDead`).
+    /// Dialling or sending failed, and there was no other stream: the peer is presumed dead (Fabric: `PresumedDead`).
+    /// What waited for it is given up by then, so no [`Action::Disconnect`] follows: there may be a stream since.
     Unreachable(PkiId),
     /// At the endpoint of a peer another one of the same organisation answered: the peer has a new
     /// certificate, and the old PKI-ID is gone (Fabric: `IdentitySwitch`).

@@ -382,6 +382,18 @@ fn a_peer_that_moved_is_not_taken_for_a_thief() {
     }
 }
 
+/// The failure to reach it was reported, and has waited while the peer made a stream itself.
+#[test]
+fn a_stream_that_is_newer_than_the_failure_to_reach_its_peer_stays() {
+    let mut network = Network::new(31, &peers("Org1", 3), |_| {});
+    assert!(network.run_until(20 * SECOND, everybody));
+    assert!(network.nodes[0].connected.contains(&1));
+    network.event(0, Event::Unreachable(network.id(1)));
+    assert!(!network.alive(0).contains(&1));
+    assert!(network.nodes[0].connected.contains(&1));
+    assert!(network.run_until(10 * SECOND, everybody));
+}
+
 #[test]
 fn membership_is_told_to_the_asker_alone() {
     let mut network = Network::new(37, &peers("Org1", 4), |_| {});

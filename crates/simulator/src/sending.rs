@@ -51,6 +51,7 @@ impl World {
         }
         if !self.wires.connected(from, to_index) {
             self.connected.remove(&pair(from, to_index));
+            self.outboxes.forget(from, to_index);
             return self.tell_later(from, DIAL_TIMEOUT, Event::Unreachable(*to));
         }
         let blocks = blocks_in(kind, &frame);

@@ -258,7 +258,8 @@ impl Membership {
         }
     }
 
-    /// Dialling or sending to a peer failed: it is presumed dead.
+    /// Dialling or sending to a peer failed: it is presumed dead. It had no stream then; if it has one now, it has
+    /// made that since, and will say so.
     pub fn unreachable<B>(&mut self, pki_id: &PkiId, out: &mut dyn FnMut(Action<B>)) {
         if self.view.is_alive(pki_id) {
             self.bury(pki_id, "it cannot be reached", out);
@@ -442,10 +443,6 @@ impl Membership {
             peer: *pki_id,
             reason,
         }));
-        out(Action::Disconnect {
-            peer: *pki_id,
-            reason,
-        });
     }
 
     fn bury_silent<B>(&mut self, ctx: &Context<'_>, out: &mut dyn FnMut(Action<B>)) {
@@ -456,8 +453,10 @@ impl Membership {
             .filter(|member| ctx.now.saturating_duration_since(member.last_seen()) > timeout)
             .map(Member::pki_id)
             .collect();
-        for pki_id in silent {
-            self.bury(&pki_id, "nothing was heard of it", out);
+        for peer in silent {
+            let reason = "nothing was heard of it";
+            self.bury(&peer, reason, out);
+            out(Action::Disconnect { peer, reason });
         }
     }
 

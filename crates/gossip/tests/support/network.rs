@@ -97,7 +97,7 @@ pub struct Node {
     /// Results of pushes and fetches.
     pub acknowledged: Vec<(u64, Result<(), SendError>)>,
     pub fetched: Vec<(u64, Fetched)>,
-    connected: BTreeSet<usize>,
+    pub connected: BTreeSet<usize>,
     /// Until when its downlink is busy with what was sent to it.
     downlink_busy: Instant,
 }

@@ -115,7 +115,8 @@ pub enum Event<B> {
         blocks: Vec<Bytes>,
     },
     /// Configuration or revocation lists changed: every known identity of these organisations must prove
-    /// itself again. The node answers [`Action::Revalidate`].
+    /// itself again, and every one that comes within the next seconds, since it may have been checked before. The
+    /// node answers [`Action::Revalidate`].
     Suspect(Vec<OrgId>),
     /// [`Action::Revalidate`]: this identity is no longer valid.
     IdentityRevoked(PkiId),

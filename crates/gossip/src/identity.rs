@@ -25,9 +25,9 @@ const USAGE_THRESHOLD: Duration = Duration::from_secs(3600);
 /// How often unused identities are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(360);
 
-/// How long an identity that was revoked is not taken in again: messages that were verified just before
-/// must not bring it back.
-const REVOKED_PAUSE: Duration = Duration::from_secs(10);
+/// How long what was checked may be under way. For so long an identity that was revoked is not taken in again, and
+/// identities of an organisation whose rules have changed are to be checked once more.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// The identities that a node knows.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct IdentityStore {
     entries: BTreeMap<PkiId, Entry>,
     /// Revoked ones, and until when they are refused.
     revoked: BTreeMap<PkiId, Instant>,
+    /// Organisations whose rules changed, and until when new identities of them may have been checked before.
+    suspects: BTreeMap<OrgId, Instant>,
     capacity: usize,
     next_sweep: Instant,
 }
@@ -82,6 +84,7 @@ impl IdentityStore {
             own: pki_id,
             entries: BTreeMap::from([(pki_id, entry)]),
             revoked: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             capacity,
             next_sweep: now + SWEEP_INTERVAL,
         }
@@ -159,8 +162,27 @@ impl IdentityStore {
             return false;
         }
         self.revoked.retain(|_, until| now < *until);
-        self.revoked.insert(*pki_id, now + REVOKED_PAUSE);
+        self.revoked.insert(*pki_id, now + UNDER_WAY);
         true
+    }
+
+    /// The rules by which identities of these organisations are valid have changed. Returns those that are to be
+    /// checked once more; our own is not. More may come: see [`Self::is_suspect`].
+    pub fn suspect(&mut self, orgs: Vec<OrgId>, now: Instant) -> Vec<Identity> {
+        self.suspects.retain(|_, until| now < *until);
+        let until = now + UNDER_WAY;
+        self.suspects
+            .extend(orgs.into_iter().map(|org| (org, until)));
+        let known = self.iter().filter(|identity| {
+            identity.pki_id() != self.own && self.suspects.get(identity.org()) == Some(&until)
+        });
+        known.cloned().collect()
+    }
+
+    /// Whether a new identity may have been checked before the rules of its organisation changed.
+    pub fn is_suspect(&self, identity: &Identity, now: Instant) -> bool {
+        let until = self.suspects.get(identity.org());
+        until.is_some_and(|until| now < *until)
     }
 
     /// Removes and returns what has ended or was not used for long. `is_member` tells whose owners are members.

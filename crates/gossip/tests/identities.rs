@@ -382,6 +382,33 @@ fn suspicion_purges_those_who_are_no_longer_valid_and_nobody_else() {
     }
 }
 
+/// An identity was checked by the old rules, and comes to the core after the change.
+#[test]
+fn suspicion_falls_on_those_who_are_under_way() {
+    let mut specs = peers("Org1", 2);
+    specs.extend(peers("Org2", 1));
+    let mut network = Network::new(9, &specs, |_| {});
+    network.stop(2);
+    network.run(20 * SECOND);
+    network.event(0, Event::Suspect(vec![OrgId::from("Org2")]));
+    network.invalid_orgs.insert("Org2".to_owned());
+    let knows_it_after = |network: &mut Network, time| {
+        let identity = network.nodes[2].identity.clone();
+        let endpoint = None;
+        network.event(0, Event::Connected { identity, endpoint });
+        let knows = |network: &Network| {
+            let identities = network.nodes[0].gossip.identities();
+            identities.get(&network.id(2)).is_some()
+        };
+        assert!(knows(network));
+        network.run(time);
+        knows(network)
+    };
+    assert!(!knows_it_after(&mut network, 20 * SECOND));
+    // Who comes long after the change was checked by the new rules.
+    assert!(knows_it_after(&mut network, 20 * SECOND));
+}
+
 #[test]
 fn anchor_peers_that_are_no_longer_configured_are_not_tried_any_more() {
     let mut specs = peers("Org1", 3);

@@ -109,10 +109,7 @@ fn a_revoked_identity_does_not_come_back_with_a_message_under_way() {
     assert!(!store.revoke(&peer.pki_id(), now));
     assert!(!store.revoke(&own.pki_id(), now));
     assert_eq!(store.learn(&peer, &clock, now), Learned::Revoked);
-    assert_eq!(
-        store.learn(&peer, &clock, now + REVOKED_PAUSE),
-        Learned::New
-    );
+    assert_eq!(store.learn(&peer, &clock, now + UNDER_WAY), Learned::New);
 }
 
 #[test]

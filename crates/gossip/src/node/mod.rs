@@ -232,10 +232,8 @@ impl<B: Payload> Gossip<B> {
                 channels.on_blocks_read(&channel, to.pki_id, nonce, start, blocks, c);
             }),
             Event::Suspect(orgs) => {
-                for identity in self.identities.iter() {
-                    if orgs.contains(identity.org()) && identity.pki_id() != self.me.pki_id() {
-                        out(Action::Revalidate(identity.clone()));
-                    }
+                for identity in self.identities.suspect(orgs, now) {
+                    out(Action::Revalidate(identity));
                 }
             }
             Event::IdentityRevoked(peer) => {
@@ -472,7 +470,12 @@ impl<B: Payload> Gossip<B> {
     ) -> Learned {
         let learned = self.identities.learn(identity, &self.clock, now);
         match learned {
-            Learned::New => out(Action::IdentityLearned(identity.clone())),
+            Learned::New => {
+                out(Action::IdentityLearned(identity.clone()));
+                if self.identities.is_suspect(identity, now) {
+                    out(Action::Revalidate(identity.clone()));
+                }
+            }
             Learned::Known => {}
             Learned::Expired | Learned::Revoked => {
                 self.counters.dropped(DropReason::UnknownIdentity);

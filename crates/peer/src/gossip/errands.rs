@@ -334,7 +334,7 @@ mod tests {
         drop(core);
         drop(go);
         tasks.close();
-        let ended = tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await;
         assert!(ended.is_ok(), "nothing is left behind");
         assert_eq!(done.load(Ordering::SeqCst), 1);
     }

@@ -350,6 +350,58 @@ fn an_entry_that_is_refused_hides_no_others() {
     }
 }
 
+/// A field with a length, which is below 2^14.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let [low, high] =
+        [content.len() & 0x7f, content.len() >> 7].map(|it| u8::try_from(it).unwrap());
+    [&[number << 3 | 2, low | 0x80, high], content].concat()
+}
+
+/// Go repeats the unknown fields of envelopes, and fields of the wrong wire type are unknown to it.
+#[test]
+fn an_envelope_that_only_go_can_read_hides_no_others() {
+    let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));
+    let honest = alive_of(&peer, &peer, 1).encode_to_vec();
+    let with = |unknown: &[u8]| {
+        let envelope = alive_of(&liar, &liar, 1);
+        [&envelope.encode_to_vec(), unknown].concat()
+    };
+    let groups = |depth| [vec![0x7b; depth], vec![0x7c; depth]].concat();
+    let mut envelopes = vec![with(&[0x08, 0x05]), with(&field(3, &[0x08, 0x05]))];
+    // The decoder's own limit is about 100, which entries of a list reach sooner than by themselves.
+    for depth in (90..105).chain([1_000]) {
+        envelopes.push(with(&groups(depth)));
+        envelopes.push(with(&field(3, &groups(depth))));
+    }
+    let mut unreadable = 0;
+    for bad in &envelopes {
+        let content = [
+            field(1, &honest),
+            field(1, bad),
+            field(2, bad),
+            field(2, &honest),
+        ];
+        // The tag, and the response.
+        let message = [vec![0x18, 1], field(7, &content.concat())].concat();
+        let frame = field(1, &message);
+        let crypto = Counting::default();
+        let verified = verify(decode(frame.into()).unwrap(), &crypto, &crypto).unwrap();
+        let Message::MembershipResponse { alive, dead, .. } = verified.message else {
+            panic!("another message");
+        };
+        for list in [&alive, &dead] {
+            assert!(list.iter().any(|message| message.pki_id == peer.pki_id()));
+        }
+        assert_eq!(alive.len() + dead.len() + verified.refused.len(), 4);
+        let reasons = verified.refused.iter().map(MessageError::reason);
+        unreadable += reasons
+            .filter(|it| ["message_malformed", "message_truncated"].contains(it))
+            .count();
+    }
+    // Of the depths that were tried the decoder can read some.
+    assert!((8..2 * envelopes.len()).contains(&unreadable));
+}
+
 #[test]
 fn a_huge_state_info_hides_no_others() {
     let (peer, liar) = (identity("Org1", "peer"), identity("Org1", "liar"));

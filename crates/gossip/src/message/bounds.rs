@@ -118,7 +118,7 @@ fn count(elements: &mut usize) -> Result<(), MessageError> {
 }
 
 /// The fields of an encoded protobuf message: number, and the bytes of those that have a length.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u32, Option<&'a [u8]>), MessageError>;

@@ -8,7 +8,7 @@ use selvedge_protos::gossip::gossip_message::{Content, Tag};
 use selvedge_protos::gossip::{GossipMessage, PullMsgType};
 
 use super::bounds::{self, MAX_FRAME_SIZE};
-use super::{Envelope, MessageError};
+use super::{Envelope, MessageError, unreadable};
 use crate::crypto::MAX_IDENTITY_SIZE;
 use crate::event::FrameKind;
 use crate::extension;
@@ -29,6 +29,8 @@ pub struct Received {
     /// There if the kind names its channel.
     pub(super) channel: Option<ChannelId>,
     pub(super) content: Content,
+    /// What was wrong with entries of a list that are left out.
+    pub(super) unreadable: Vec<MessageError>,
 }
 
 impl Received {
@@ -78,7 +80,14 @@ pub fn decode(frame: Bytes) -> Result<Received, MessageError> {
         });
     }
     let envelope = Envelope::from_frame(frame)?;
-    let message = open(&envelope)?;
+    let (message, unreadable) = match open(&envelope) {
+        // It is within bounds, then.
+        Err(MessageError::Malformed(error)) => {
+            let (payload, unreadable) = unreadable::hide(envelope.payload()).ok_or(error)?;
+            (GossipMessage::decode(payload)?, unreadable)
+        }
+        opened => (opened?, Vec::new()),
+    };
     let tag = Tag::try_from(message.tag).ok();
     let content = message.content.ok_or(MessageError::NoContent)?;
     check_tag(&content, tag)?;
@@ -95,6 +104,7 @@ pub fn decode(frame: Bytes) -> Result<Received, MessageError> {
         nonce: message.nonce,
         channel,
         content,
+        unreadable,
     })
 }
 

@@ -16,6 +16,7 @@ mod build;
 mod decode;
 mod envelope;
 mod error;
+mod unreadable;
 mod verify;
 
 use std::ops::Deref;

@@ -11,7 +11,7 @@
 //! [`Verification::refused`]), so that bad entries hide no others. Go gives up the rest of a list where an entry does
 //! not parse; in StateInfo snapshots and identity updates also where one is not authentic, or its author unknown. And
 //! Go has none of the bounds that are set here on what is kept, so honest Go peers repeat messages that are refused
-//! here.
+//! here. Entries that are not even envelopes have been left out when the list was decoded (`unreadable`).
 //!
 //! So that no list costs seconds all the same, there is a limit to each kind of work in vain:
 //! [`MAX_BAD_IDENTITIES`] that come with messages, [`MAX_BAD_SIGNATURES`], one of each author, and [`MAX_OF_AUTHOR`]
@@ -68,14 +68,14 @@ pub struct Verification {
 /// Checks all signatures of a message. Costs one or two signature checks for each envelope in it that must
 /// be signed, and the validation of each identity that is not known.
 pub fn verify(
-    received: Received,
+    mut received: Received,
     crypto: &dyn Crypto,
     known: &dyn IdentitySource,
 ) -> Result<Verification, MessageError> {
     let mut verifier = Verifier {
         crypto,
         known,
-        refused: Vec::new(),
+        refused: std::mem::take(&mut received.unreadable),
         bad_identities: 0,
         bad_signatures: 0,
         seen: BTreeMap::new(),
@@ -134,6 +134,7 @@ impl Verifier<'_> {
             nonce,
             channel,
             content,
+            ..
         } = received;
         let named = || channel.clone().ok_or(MessageError::BadChannel { kind });
         Ok(match content {

@@ -23,7 +23,7 @@ use selvedge_protos::common::Block;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_selvedge");
 const PEER: &str = "peer0.org1.example.com";
 /// Nothing here takes nearly as long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// The files of a network of one peer that has run for three blocks.
 struct Network {

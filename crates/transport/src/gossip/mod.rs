@@ -99,7 +99,8 @@ pub enum SendOutcome {
     Queued,
     /// The peer's queue is full.
     DroppedFull,
-    /// The peer could not be reached a moment ago, and it is too early to try again.
+    /// The peer could not be reached a moment ago, and it is too early to try again; or there is no stream, and
+    /// its endpoint is not known.
     DroppedUnreachable,
     /// There are too many peers, or the transport has stopped, or the frame is too large.
     DroppedRefused,

@@ -71,12 +71,17 @@ pub(super) enum Offered {
     /// In the queue; others made room. `dial` says to dial now.
     Queued {
         evicted: Evicted,
-        dial: Option<CancellationToken>,
+        dial: Option<Attempt>,
     },
     Full,
+    /// There is no stream, and nobody has said where the peer is.
+    NowhereToDial,
     TooEarly,
     TooManyPeers,
 }
+
+/// Whom to dial, and what ends the attempt.
+pub(super) type Attempt = (PeerAddress, CancellationToken);
 
 /// What the end of a stream means for its peer.
 #[derive(Debug)]
@@ -85,8 +90,8 @@ pub(super) enum Ended {
     Unnoticed,
     /// It was the last one.
     Last { abandoned: usize },
-    /// It was the last one, and frames wait: dial again. The token ends the attempt.
-    Redial(PeerAddress, CancellationToken),
+    /// It was the last one, and frames wait: dial again.
+    Redial(Attempt),
 }
 
 impl Peers {
@@ -109,10 +114,14 @@ impl Peers {
         let Some(slot) = self.slot(peer.pki_id, now) else {
             return Offered::TooManyPeers;
         };
-        if slot.endpoint.as_ref() != Some(&peer.endpoint) {
+        // Who answers on a stream may not know where the other end listens.
+        if !peer.endpoint.is_empty() && slot.endpoint.as_ref() != Some(&peer.endpoint) {
             slot.endpoint = Some(peer.endpoint.clone());
         }
         let idle = slot.streams.is_empty();
+        if idle && slot.endpoint.is_none() {
+            return Offered::NowhereToDial;
+        }
         if idle && matches!(slot.dial, Dial::NotBefore(time) if now < time) {
             return Offered::TooEarly;
         }
@@ -120,7 +129,9 @@ impl Peers {
         if !pushed.accepted {
             return Offered::Full;
         }
-        let dial = (idle && !matches!(slot.dial, Dial::Running(_))).then(|| slot.start_dial());
+        let dial = (idle && !matches!(slot.dial, Dial::Running(_)))
+            .then(|| slot.start_dial(peer.pki_id))
+            .flatten();
         Offered::Queued {
             evicted: pushed.evicted,
             dial,
@@ -154,6 +165,15 @@ impl Peers {
         slot.failures = slot.failures.saturating_add(1);
         slot.dial = Dial::NotBefore(now + redial_delay(&self.options, slot.failures));
         Some(slot.queue.clear())
+    }
+
+    /// The attempt to dial found that the peer had dialled. Dials again if that stream has ended meanwhile and frames
+    /// wait.
+    pub(super) fn dial_was_superfluous(&mut self, pki_id: &PkiId) -> Option<Attempt> {
+        let slot = self.slots.get_mut(pki_id)?;
+        slot.dial = Dial::Idle;
+        let is_alone = slot.streams.is_empty();
+        is_alone.then(|| slot.dial_for_waiting(*pki_id)).flatten()
     }
 
     /// A peer that was dialled under one PKI-ID has proven another: its queue moves. Returns how
@@ -255,19 +275,13 @@ impl Peers {
                 abandoned: slot.queue.clear(),
             };
         }
-        match (slot.endpoint.clone(), slot.queue.is_empty()) {
-            (Some(endpoint), false) => Ended::Redial(
-                PeerAddress {
-                    pki_id: *pki_id,
-                    endpoint,
-                },
-                slot.start_dial(),
-            ),
-            (_, true) if slot.failures == 0 => {
-                self.slots.remove(pki_id);
-                Ended::Last { abandoned: 0 }
-            }
-            _ => Ended::Last {
+        if slot.queue.is_empty() && slot.failures == 0 {
+            self.slots.remove(pki_id);
+            return Ended::Last { abandoned: 0 };
+        }
+        match slot.dial_for_waiting(*pki_id) {
+            Some(attempt) => Ended::Redial(attempt),
+            None => Ended::Last {
                 abandoned: slot.queue.clear(),
             },
         }
@@ -322,10 +336,18 @@ impl Slot {
         }
     }
 
-    fn start_dial(&mut self) -> CancellationToken {
-        let attempt = CancellationToken::new();
-        self.dial = Dial::Running(attempt.clone());
-        attempt
+    /// Dials if it is known where.
+    fn start_dial(&mut self, pki_id: PkiId) -> Option<Attempt> {
+        let endpoint = self.endpoint.clone()?;
+        let token = CancellationToken::new();
+        self.dial = Dial::Running(token.clone());
+        Some((PeerAddress { pki_id, endpoint }, token))
+    }
+
+    /// Dials if frames wait.
+    fn dial_for_waiting(&mut self, pki_id: PkiId) -> Option<Attempt> {
+        let is_needed = !self.queue.is_empty();
+        is_needed.then(|| self.start_dial(pki_id)).flatten()
     }
 
     /// Removes a stream; the newest of the others becomes current if it was.

@@ -20,7 +20,7 @@ use tonic::{Status, Streaming};
 use super::authentication::{Proven, check, own_message};
 use super::limit::HandshakeLimit;
 use super::outbound::Established;
-use super::peers::{Ended, Offered, Peers, StreamRecord, StreamSignals};
+use super::peers::{Attempt, Ended, Offered, Peers, StreamRecord, StreamSignals};
 use super::service::GossipService;
 use super::stream::{Outgoing, Stream};
 use super::{
@@ -188,7 +188,7 @@ impl Shared {
                 GossipMetrics::add(&metrics.bulk_overflowed, evicted.bulk);
                 GossipMetrics::add(&metrics.control_overflowed, evicted.control);
                 if let Some(attempt) = dial {
-                    self.spawn_dial(peer.clone(), attempt);
+                    self.spawn_dial(attempt);
                 }
                 SendOutcome::Queued
             }
@@ -196,7 +196,7 @@ impl Shared {
                 GossipMetrics::add(overflowed, 1);
                 SendOutcome::DroppedFull
             }
-            Offered::TooEarly => {
+            Offered::TooEarly | Offered::NowhereToDial => {
                 GossipMetrics::add(&self.metrics.unreachable_dropped, 1);
                 SendOutcome::DroppedUnreachable
             }
@@ -208,7 +208,7 @@ impl Shared {
     }
 
     /// Dials a peer for the frames that wait for it.
-    fn spawn_dial(self: &Arc<Self>, peer: PeerAddress, attempt: CancellationToken) {
+    fn spawn_dial(self: &Arc<Self>, (peer, attempt): Attempt) {
         let shared = self.clone();
         self.tasks.spawn(async move {
             let stop = shared.stop.clone();
@@ -229,8 +229,15 @@ impl Shared {
             },
             Err(error) => Err(error),
         };
-        if let Err(error) = result {
-            self.dial_failed(peer, &error).await;
+        match result {
+            Ok(()) => {}
+            Err(PeerError::Superfluous) => {
+                let again = self.lock_peers().dial_was_superfluous(pki_id);
+                if let Some(attempt) = again {
+                    self.spawn_dial(attempt);
+                }
+            }
+            Err(error) => self.dial_failed(peer, &error).await,
         }
     }
 
@@ -350,7 +357,7 @@ impl Shared {
             let (abandoned, redial) = match peers.stream_ended(&pki_id, id, Instant::now()) {
                 Ended::Unnoticed => return,
                 Ended::Last { abandoned } => (abandoned, None),
-                Ended::Redial(peer, attempt) => (0, Some((peer, attempt))),
+                Ended::Redial(attempt) => (0, Some(attempt)),
             };
             GossipMetrics::add(&self.metrics.abandoned, abandoned);
             if let Some(permit) = permit {
@@ -358,8 +365,8 @@ impl Shared {
             }
             redial
         };
-        if let Some((peer, attempt)) = redial {
-            self.spawn_dial(peer, attempt);
+        if let Some(attempt) = redial {
+            self.spawn_dial(attempt);
         }
     }
 

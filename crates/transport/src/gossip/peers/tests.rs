@@ -223,7 +223,7 @@ fn peers_are_bounded_and_those_without_streams_make_room() {
 fn closing_ends_streams_and_dials_and_forgets_frames() {
     let (mut peers, now) = (peers(), Instant::now());
     let Offered::Queued {
-        dial: Some(attempt),
+        dial: Some((_, attempt)),
         ..
     } = offer(&mut peers, SMALLER, now)
     else {
@@ -239,4 +239,50 @@ fn closing_ends_streams_and_dials_and_forgets_frames() {
         Ended::Last { abandoned: 0 }
     ));
     assert!(!peers.is_connected(&SMALLER));
+}
+
+#[test]
+fn a_peer_is_dialled_where_it_was_last_known_to_be() {
+    let (mut peers, now) = (peers(), Instant::now());
+    let nowhere = PeerAddress {
+        endpoint: String::new(),
+        ..address(GREATER)
+    };
+    let offered = peers.offer(&nowhere, CONTROL, frame(), now);
+    assert!(matches!(offered, Offered::NowhereToDial));
+    offer(&mut peers, GREATER, now);
+    peers
+        .install(GREATER, stream(1, false, now).0, now)
+        .unwrap();
+    let offered = peers.offer(&nowhere, CONTROL, frame(), now);
+    assert!(matches!(offered, Offered::Queued { dial: None, .. }));
+    peers.dial_was_superfluous(&GREATER);
+    let later = now + Duration::from_secs(5);
+    match peers.stream_ended(&GREATER, 1, later) {
+        Ended::Redial((peer, _)) => assert_eq!(peer, address(GREATER)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_dial_that_a_stream_made_superfluous_is_no_failure_though_the_stream_has_ended() {
+    for (ends_first, waits) in [(true, true), (true, false), (false, true)] {
+        let (mut peers, now) = (peers(), Instant::now());
+        offer(&mut peers, GREATER, now);
+        let (queue, _) = peers
+            .install(GREATER, stream(1, false, now).0, now)
+            .unwrap();
+        if !waits {
+            queue.clear();
+        }
+        let later = now + Duration::from_secs(5);
+        if ends_first {
+            let ended = peers.stream_ended(&GREATER, 1, later);
+            assert!(matches!(ended, Ended::Last { abandoned: 0 }));
+        }
+        let again = peers.dial_was_superfluous(&GREATER);
+        assert_eq!(again.is_some(), ends_first && waits);
+        let offered = offer(&mut peers, GREATER, later);
+        assert!(matches!(offered, Offered::Queued { .. }), "{offered:?}");
+    }
 }

@@ -47,12 +47,6 @@ pub struct PeerCrypto {
 /// By author and MAC: the channel that the MAC is of.
 type Macs = Memory<(PkiId, [u8; 32]), Weak<Channel>>;
 
-/// An identity and where it is at home: in the peer's own organisation, or in a channel.
-struct Located {
-    identity: selvedge_msp::Identity,
-    channel: Option<Arc<ChannelConfig>>,
-}
-
 impl PeerCrypto {
     /// `local` is the MSP of the peer's own organisation, `signer` the peer itself,
     /// `identities` are the peers that gossip knows.
@@ -74,29 +68,42 @@ impl PeerCrypto {
 
     /// The peer's own MSP has the last word on its own members; other identities must be valid in
     /// some channel.
-    fn locate(&self, serialized: &Bytes) -> Result<Located, Refusal> {
+    fn locate(&self, serialized: &Bytes) -> Result<selvedge_msp::Identity, Refusal> {
+        self.locate_where(serialized, |_, _| Ok(()))
+    }
+
+    /// As [`Self::locate`]; a foreign organisation's member must also be among the readers of such a channel.
+    /// Fabric (`MSPMessageCryptoService.Verify`) asks the first channel alone that it comes by, and so now and
+    /// then refuses who may read another.
+    fn locate_reader(&self, serialized: &Bytes) -> Result<selvedge_msp::Identity, Refusal> {
+        self.locate_where(serialized, check_reader)
+    }
+
+    fn locate_where(
+        &self,
+        serialized: &Bytes,
+        is_accepted: impl Fn(&ChannelConfig, &selvedge_msp::Identity) -> Result<(), PolicyError>,
+    ) -> Result<selvedge_msp::Identity, Refusal> {
         if let Ok(identity) = self.local.deserialize(serialized) {
             self.local.validate(&identity).map_err(refusal)?;
-            return Ok(Located {
-                identity,
-                channel: None,
-            });
+            return Ok(identity);
         }
+        let mut reason =
+            "no MSP of this peer or of its channels finds the identity valid".to_owned();
         for channel in self.channels.all() {
             let config = channel.config();
             let Ok(identity) = config.msps().deserialize(serialized) else {
                 continue;
             };
-            if config.msps().validate(&identity).is_ok() {
-                return Ok(Located {
-                    identity,
-                    channel: Some(config),
-                });
+            if config.msps().validate(&identity).is_err() {
+                continue;
+            }
+            match is_accepted(&config, &identity) {
+                Ok(()) => return Ok(identity),
+                Err(error) => reason = error.to_string(),
             }
         }
-        Err(Refusal(
-            "no MSP of this peer or of its channels finds the identity valid".to_owned(),
-        ))
+        Err(Refusal(reason))
     }
 
     /// The channel of ours that a MAC by `author` is of.
@@ -114,7 +121,7 @@ impl PeerCrypto {
 
 impl Crypto for PeerCrypto {
     fn validate(&self, serialized: &Bytes) -> Result<IdentityFacts, Refusal> {
-        let identity = self.locate(serialized)?.identity;
+        let identity = self.locate(serialized)?;
         let expires_at = identity.expires_at();
         if expires_at < SystemTime::now() {
             return Err(Refusal(format!(
@@ -130,8 +137,7 @@ impl Crypto for PeerCrypto {
     }
 
     fn verify(&self, identity: &Identity, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-        let located = self.locate(identity.serialized())?;
-        located.check_standing()?;
+        let located = self.locate_reader(identity.serialized())?;
         let signer = identity.pki_id();
         let parts = [
             signer.as_bytes(),
@@ -143,8 +149,7 @@ impl Crypto for PeerCrypto {
         if self.good_signatures.lock().get(&key).is_some() {
             return Ok(());
         }
-        let verified = located.identity.verify(message, signature);
-        verified.map_err(refusal)?;
+        located.verify(message, signature).map_err(refusal)?;
         self.good_signatures.lock().insert(key, ());
         Ok(())
     }
@@ -173,17 +178,6 @@ fn check_reader(
 ) -> Result<(), PolicyError> {
     let readers = config.policies().policy(APPLICATION_READERS)?;
     readers.evaluate_identities(std::slice::from_ref(identity))
-}
-
-impl Located {
-    /// A foreign organisation's member must be among the readers of the channel that knows it (Fabric:
-    /// `MSPMessageCryptoService.Verify`).
-    fn check_standing(&self) -> Result<(), Refusal> {
-        match &self.channel {
-            Some(config) => check_reader(config, &self.identity).map_err(refusal),
-            None => Ok(()),
-        }
-    }
 }
 
 /// The same for the handshakes of streams.
@@ -215,9 +209,8 @@ impl PeerAuthenticator for PeerCrypto {
 
     fn verify(&self, identity: &Bytes, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
         let refused = |refusal: Refusal| Refused(refusal.0);
-        let located = self.locate(identity).map_err(refused)?;
-        located.check_standing().map_err(refused)?;
-        let verified = located.identity.verify(message, signature);
+        let located = self.locate_reader(identity).map_err(refused)?;
+        let verified = located.verify(message, signature);
         verified.map_err(|error| Refused(error.to_string()))
     }
 

@@ -8,11 +8,12 @@ use selvedge_gossip::crypto::Identity;
 use selvedge_gossip::event::{Action, Arrival, ChannelOrg, ChannelSetup, Event, Notice};
 use selvedge_gossip::node::Gossip;
 use selvedge_gossip::send_queue::Lane;
-use selvedge_gossip::types::{ChannelId, Endpoint, OrgId, PkiId};
+use selvedge_gossip::types::{ChannelId, OrgId, PkiId};
 use selvedge_transport::gossip::{GossipTransport, SendOutcome};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::anchors;
 use super::errands::{self, Errands};
 use super::status::{self, GossipStatus};
 use super::{IdentityTable, PeerBlock};
@@ -340,13 +341,7 @@ fn setup(channel: &Channel, block_gossip: bool) -> ChannelSetup {
         orgs: orgs
             .map(|org| ChannelOrg {
                 org: OrgId::from(org.msp_id.as_str()),
-                anchor_peers: org
-                    .anchor_peers
-                    .iter()
-                    .map(|anchor| {
-                        Endpoint::from(format!("{}:{}", anchor.host, anchor.port).as_str())
-                    })
-                    .collect(),
+                anchor_peers: anchors::endpoints(channel.id(), org),
             })
             .collect(),
         height: channel.ledger().height(),

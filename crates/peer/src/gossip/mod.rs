@@ -12,6 +12,7 @@
 //!                  block verification, reads of the ledger (on other threads, bounded)
 //! ```
 
+mod anchors;
 mod block;
 mod crypto;
 mod dials;

@@ -6,6 +6,7 @@ use selvedge_gossip::types::ChannelId;
 use selvedge_msp::SigningIdentity;
 use selvedge_peer::channel::{ChannelEvent, Channels};
 use selvedge_peer::gossip::{IdentityTable, PeerCrypto};
+use selvedge_protos::Message as _;
 use selvedge_protos::identity::pki_id;
 use selvedge_transport::gossip::PeerAuthenticator;
 use tokio::sync::mpsc;
@@ -151,6 +152,24 @@ async fn a_channel_is_for_those_whom_its_readers_policy_names() {
     commit_by_queue(&own_channel, &[change]).await;
     assert!(reads(&own, &channel));
     assert!(!reads(&neighbour, &channel));
+}
+
+#[tokio::test]
+async fn who_may_read_one_channel_is_believed_whatever_the_others_say() {
+    let bench = Bench::joined().await;
+    let neighbour = bench.network.peer(2);
+    let message = b"alive";
+    let signature = neighbour.sign(message).unwrap();
+    let mut chain = Chain::new(&bench.network);
+    let change = chain.push_config(|config| set_readers(config, "OR('Org1MSP.member')"));
+    commit_by_queue(&bench.channels.get(CHANNEL).unwrap(), &[change]).await;
+    assert!(!bench.believes(&neighbour, message, &signature));
+    // Channels are asked in the order of their names.
+    let genesis = bench.network.genesis_of("zebra", 9, None);
+    let genesis = genesis.encode_to_vec().into();
+    join(&bench.channels, genesis).await.unwrap();
+    assert_eq!(bench.channels.ids(), [CHANNEL, "zebra"]);
+    assert!(bench.believes(&neighbour, message, &signature));
 }
 
 #[tokio::test]

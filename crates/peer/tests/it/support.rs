@@ -94,6 +94,18 @@ impl Network {
         let organizations: Vec<_> = (1..=3)
             .map(|number| Organization::write(&root, Specification::peers(number, 1)).unwrap())
             .collect();
+        let mut network = Self {
+            folder,
+            ordering,
+            organizations,
+            genesis: Block::default(),
+        };
+        network.genesis = network.genesis_of(channel_id, orderer_port, anchor);
+        network
+    }
+
+    /// The first block of a channel of the same two organisations.
+    pub fn genesis_of(&self, channel_id: &str, orderer_port: u16, anchor: Option<u16>) -> Block {
         let address = |port| Address {
             host: "127.0.0.1".to_owned(),
             port,
@@ -101,9 +113,9 @@ impl Network {
         let anchors = [anchor.map(address).into_iter().collect(), Vec::new()];
         let specification = ChannelSpecification {
             channel_id,
-            ordering: &ordering,
+            ordering: &self.ordering,
             orderer: address(orderer_port),
-            applications: organizations.iter().zip(anchors).collect(),
+            applications: self.organizations.iter().zip(anchors).collect(),
             batch_size: BatchSize {
                 max_message_count: 10,
                 absolute_max_bytes: 1 << 20,
@@ -111,13 +123,7 @@ impl Network {
             },
             batch_timeout: Duration::from_secs(2),
         };
-        let genesis = specification.genesis_block().unwrap();
-        Self {
-            folder,
-            ordering,
-            organizations,
-            genesis,
-        }
+        specification.genesis_block().unwrap()
     }
 
     /// Organisations count from 1.

@@ -206,6 +206,22 @@ fn narrow_links_overflow_and_catch_up_and_hold_up_nobody_else() {
 }
 
 #[test]
+fn slow_peers_of_many_channels_catch_up() {
+    // More than they can read, and when it is over, some six megabytes for each of them to fetch in 20 channels.
+    sound(&Options {
+        seed: 0,
+        peers: 12,
+        orgs: 2,
+        channels: 20,
+        blocks: 30,
+        rate: 1.0,
+        slow_per_mille: 200,
+        patience: Duration::from_secs(300),
+        ..Options::default()
+    });
+}
+
+#[test]
 fn a_go_peer_drops_what_finds_its_queue_full_whatever_it_is() {
     let report = run(&Options {
         peers: 10,

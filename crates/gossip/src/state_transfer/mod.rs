@@ -21,8 +21,8 @@
 //! - Fabric gives a range up after `maxRetries` and begins anew at the next check. Here the range is asked of
 //!   other peers, those that failed last, for as long as anybody claims to have it.
 //! - Fabric takes no answer that comes later than `responseTimeout`, and asks the next peer as often as before. Here
-//!   it is taken for ten times as long, and while answers are late less is asked for: a peer on a slow link
-//!   gets its blocks, if slowly.
+//!   it is taken for a hundred times as long, and while answers are late less and less is asked for: a peer on a
+//!   slow link gets its blocks, if slowly, however many channels it has.
 //! - Fabric takes a response from whoever knows the nonce; here it must come from the peer that was
 //!   asked, and holds nothing but blocks that were asked for.
 //! - Fabric queues up to 100 requests (`channelSize`) and drops more. Here the bound is the same, and

@@ -17,9 +17,13 @@ const MAX_REQUESTS: usize = 4;
 /// Requests that are remembered; of the late ones the oldest is forgotten for a new one.
 pub const MAX_REMEMBERED_REQUESTS: usize = 4 * MAX_REQUESTS;
 /// For how many times `responseTimeout` an answer is taken.
-const LATE_ANSWERS: u32 = 10;
-/// After how many times `responseTimeout` others are asked, at most.
+const LATE_ANSWERS: u32 = 100;
+/// How many times `responseTimeout` an answer may take before others are asked, however long answers took lately.
 const LONGEST_PATIENCE: u32 = 5;
+/// That is doubled so often, at most, while answers are late,
+const MAX_DOUBLINGS: u32 = 5;
+/// but not beyond so many times `responseTimeout`.
+const LONGEST_DOUBLED: u32 = 8;
 /// Requests under way at one peer: one that it works on, one that waits there.
 const MAX_REQUESTS_OF_A_PEER: usize = 2;
 
@@ -54,9 +58,10 @@ struct UnderWay {
 /// it does not have, or has not the time, holds up nobody for long.
 ///
 /// Answers may be late because our own link is slow, and then asking others makes it worse: what they send
-/// comes after what is on its way. So a late request halves how many may be under way, an answer adds one, and answers
-/// are taken for long, from which follows how long they take. Without that, a link on which answers take longer
-/// than `responseTimeout` would be full of answers that nobody takes, for ever.
+/// comes after what is on its way. So answers are taken for long, and as in TCP a late request halves how many may be
+/// under way and doubles how long an answer may take; one in time adds a request and takes a doubling back.
+/// Without that, a link on which answers take longer than `responseTimeout` would be full of answers that nobody
+/// takes, for ever.
 #[derive(Debug)]
 pub struct Requester {
     batch_size: u64,
@@ -69,6 +74,10 @@ pub struct Requester {
     max_requests: usize,
     /// As many of them as may be under way now.
     permitted: usize,
+    /// How often patience is doubled.
+    doublings: u32,
+    /// When that changed last: of requests under way at once only one counts.
+    doubled: Option<Instant>,
     under_way: BTreeMap<u64, UnderWay>,
 }
 
@@ -94,6 +103,8 @@ impl Requester {
             answer_time: Duration::ZERO,
             max_requests,
             permitted: max_requests,
+            doublings: 0,
+            doubled: None,
             under_way: BTreeMap::new(),
         }
     }
@@ -132,7 +143,8 @@ impl Requester {
     ) -> Vec<StateRequest> {
         let mut requests = Vec::new();
         let patience = self.patience.max(self.answer_time * 3);
-        let late = now + patience.min(self.longest_patience);
+        let patience = patience.min(self.longest_patience) * 2_u32.pow(self.doublings);
+        let late = now + patience.min(self.response_timeout * LONGEST_DOUBLED);
         let mut room = self.permitted.saturating_sub(self.timely().count());
         for range in ranges(wanted, self.batch_size) {
             if room == 0 {
@@ -175,21 +187,28 @@ impl Requester {
         let request = request.ok_or(DropReason::UnknownNonce)?;
         let sample = now.saturating_duration_since(request.asked);
         self.answer_time = ((self.answer_time * 7 + sample) / 8).max(sample);
-        self.permitted = self.max_requests.min(self.permitted + 1);
+        if request.late.is_some() {
+            self.permitted = self.max_requests.min(self.permitted + 1);
+            self.doublings = self.doublings.saturating_sub(1);
+        }
         Ok(request.blocks)
     }
 
     /// Lets time pass. Returns the peers that are late with an answer, or did not answer at all.
     pub fn expire(&mut self, now: Instant) -> Vec<PkiId> {
         let mut slow = Vec::new();
+        let mut newest = None;
         self.under_way.retain(|_, request| {
             if request.late.is_some_and(|late| late <= now) {
                 request.late = None;
                 slow.push(request.of);
+                newest = newest.max(Some(request.asked));
             }
             now < request.until
         });
-        for _ in &slow {
+        if newest.is_some() && newest >= self.doubled && self.max_requests > 1 {
+            self.doubled = Some(now);
+            self.doublings = MAX_DOUBLINGS.min(self.doublings + 1);
             self.permitted = (self.permitted / 2).max(1);
         }
         slow
@@ -387,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn late_requests_are_fewer_and_fewer_and_answers_make_them_more() {
+    fn late_requests_are_fewer_and_wait_longer_and_answers_in_time_take_that_back() {
         let (mut requester, mut rng) = (requester(), rng());
         let sources: Vec<_> = (0..40).map(|byte| (peer(byte), 1000)).collect();
         let mut now = start();
@@ -395,20 +414,43 @@ mod tests {
             requester.expire(now);
             requester.plan(0..500, &sources, now, &mut rng)
         };
-        assert_eq!(round(&mut requester, now).len(), 4);
-        for _ in 0..40 {
-            now += Duration::from_millis(750);
-            assert_eq!(round(&mut requester, now).len(), 1);
+        let mut last = round(&mut requester, now);
+        assert_eq!(last.len(), 4);
+        let mut waits = Vec::new();
+        for permitted in [2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1] {
+            let late = requester.timely().filter_map(|it| it.late).min().unwrap();
+            waits.push((late - now).as_millis());
+            now = late;
+            last = round(&mut requester, now);
+            assert_eq!(last.len(), permitted);
             assert!(requester.under_way() <= MAX_REMEMBERED_REQUESTS);
         }
-        for _ in 0..2 {
-            now += Duration::from_millis(1);
-            let nonce = *requester.under_way.keys().next().unwrap();
-            let of = requester.under_way[&nonce].of;
-            requester.on_response(&of, nonce, now).unwrap();
+        assert_eq!(waits[..7], [750, 1500, 3000, 6000, 12_000, 24_000, 24_000]);
+        for permitted in [2, 3, 4, 4] {
+            let Some(StateRequest { to, nonce, .. }) = last.pop() else {
+                panic!("nothing was asked for");
+            };
+            requester.on_response(&to, nonce, now).unwrap();
+            last.extend(round(&mut requester, now));
+            assert_eq!(requester.timely().count(), permitted);
         }
-        let timely = requester.timely().count();
-        assert_eq!(round(&mut requester, now).len(), 3 - timely);
+        assert_eq!(requester.doublings, MAX_DOUBLINGS - 4);
+    }
+
+    #[test]
+    fn requests_that_are_late_at_once_count_as_one() {
+        let (mut requester, mut rng) = (requester(), rng());
+        let sources: Vec<_> = (0..40).map(|byte| (peer(byte), 1000)).collect();
+        for later in 0..4 {
+            let now = start() + Duration::from_millis(later);
+            let numbers = later * 100..later * 100 + 11;
+            assert_eq!(requester.plan(numbers, &sources, now, &mut rng).len(), 1);
+        }
+        for later in 0..4 {
+            requester.expire(start() + Duration::from_millis(750 + later));
+        }
+        assert_eq!((requester.permitted, requester.doublings), (2, 1));
+        assert_eq!(requester.timely().count(), 0);
     }
 
     #[test]

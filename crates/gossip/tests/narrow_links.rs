@@ -97,6 +97,34 @@ fn from_ledgers(rules: Rules, sources: usize, seconds_a_block: f64) -> Cost {
     catch_up(&mut network, HEIGHT, 600 * SECOND)
 }
 
+/// Copies that each peer of twenty but the leader receives of a block, once they know how long blocks take.
+fn pushed(seconds_a_block: f64) -> f64 {
+    const PEERS: usize = 20;
+    const WARM_UP: u64 = 10;
+    const COUNTED: u64 = 5;
+    let mut network = Network::new(1, &peers("Org1", PEERS), |_| {});
+    network.join_all(CHANNEL);
+    network.run(20 * SECOND);
+    network.link.downlink = downlink(seconds_a_block);
+    for number in 1..=WARM_UP + COUNTED {
+        if number == WARM_UP + 1 {
+            take_blocks(&mut network);
+        }
+        network.order(0, CHANNEL, number);
+        network.run(12 * SECOND);
+        assert!((0..PEERS).all(|node| network.height(node, CHANNEL) > number));
+    }
+    take_blocks(&mut network) / (COUNTED * (PEERS as u64 - 1)) as f64
+}
+
+#[test]
+fn large_blocks_come_about_once() {
+    for seconds_a_block in [0.2, 1.0] {
+        let copies = pushed(seconds_a_block);
+        assert!(copies < 1.3, "{copies} at {seconds_a_block} s");
+    }
+}
+
 #[test]
 fn who_lacks_a_few_blocks_pulls_them_over_a_narrow_link() {
     for (sources, seconds_a_block) in [(1, 0.5), (1, 3.5), (9, 0.3), (9, 1.0), (9, 3.5)] {

@@ -60,7 +60,8 @@ impl<B: Payload> Channel<B> {
         match self.arriving.add(&block) {
             Arrived::Verify => {
                 if pushed && self.uses_tree_with(&from, c) {
-                    self.tree.came_first(from, number, c.now());
+                    let age = self.signs.age(number, c.now());
+                    self.tree.came_first(from, number, age, c.now());
                     self.reshape_tree(from, number, c);
                 }
                 self.verify(block, c);

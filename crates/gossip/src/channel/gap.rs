@@ -126,7 +126,8 @@ impl<B: Payload> Channel<B> {
             return Some((number, PATIENCE_WITH_BLOCKS));
         }
         let claimed = self.highest_claim(now)?;
-        (claimed > number).then_some((number, PATIENCE_WITH_HEIGHTS))
+        let patience = PATIENCE_WITH_HEIGHTS.max(self.tree.patience());
+        (claimed > number).then_some((number, patience))
     }
 
     /// How many blocks the ledger lacks, as far as is known from peers that did not fail to deliver lately.
@@ -201,7 +202,7 @@ impl<B: Payload> Channel<B> {
             return;
         };
         let in_progress = self.arriving.contains(gap.number)
-            || self.tree.awaits(gap.number)
+            || self.tree.awaits(gap.number, now)
             || self.initiator.awaits(&gap.number)
             || self.requester.awaits(gap.number);
         if in_progress {
@@ -256,6 +257,12 @@ impl<B: Payload> Channel<B> {
         };
         let chosen = c.view.select(1, c.ctx.rng, holds).first()?.pki_id();
         self.say_hello(chosen, c).then_some(chosen)
+    }
+
+    /// Whether a peer was asked about the gap.
+    pub(super) fn gap_asked(&self, peer: &PkiId) -> bool {
+        let asked = self.gap.as_ref().and_then(|gap| gap.asked.as_ref());
+        asked == Some(peer)
     }
 
     /// A digest came. If it is of the peer that was asked about the gap and does not name the missing

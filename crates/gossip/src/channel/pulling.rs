@@ -82,12 +82,15 @@ impl<B: Payload> Channel<B> {
         c: &mut ChannelContext<'_, '_, B>,
     ) -> Result<(), DropReason> {
         self.initiator.expects_digest(&from, nonce, c.now())?;
+        let for_gap = self.gap_asked(&from);
         let mut wanted = Vec::new();
         for number in numbers(digests, c) {
             self.blocks.held_by(number, from);
             self.note_sign(number, from, c.now());
             let lacking = !self.buffer.has(number) && !self.arriving.contains(number);
-            if lacking && self.buffer.wants(number, Demand::Unasked) {
+            // What the tree may still bring is left to it.
+            let due = for_gap || self.signs.age(number, c.now()) >= self.tree.patience();
+            if lacking && due && self.buffer.wants(number, Demand::Unasked) {
                 wanted.push(number);
             }
         }

@@ -25,7 +25,10 @@
 //!    block comes from both, and rule 4 cuts the slower one off. One at a time, and ever less often while those that
 //!    are tried are no quicker. So the tree takes to the short ways.
 //!
-//! The wait is twice the time that answers took lately. A block that nobody delivers is left to `gap`.
+//! The wait is twice the time that answers took lately, or that announcements were ahead of the block, and twice as
+//! long after each peer that is asked in vain. So it lasts as long as large blocks take on narrow links: what is
+//! asked for earlier is one more copy, and comes behind the one that is on its way. Pull rounds and `gap` wait as
+//! long. A block that nobody delivers is left to `gap`.
 //!
 //! On the wire an announcement is a digest (`DataDigest`) and a question a request (`DataRequest`), with the
 //! nonce 0, which no hello has; the answer is a pushed block (`DataMessage`). Who joins sends a question for no
@@ -99,6 +102,9 @@ const JOIN_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_JOIN_PAUSE: Duration = Duration::from_secs(512);
 /// An announcement that comes so long before the block is worth a try of its sender as a neighbour.
 const LEAD: Duration = Duration::from_millis(2);
+/// While answers take longer, no neighbours are tried: blocks take long on the wire, announcements are ahead of them
+/// by that, and a try costs one more copy.
+const SLOW: Duration = Duration::from_millis(400);
 /// Announced blocks that have not come, at a time.
 pub(super) const MAX_ANNOUNCED: usize = 64;
 /// Peers that are remembered as announcers of one block.
@@ -109,7 +115,9 @@ const MAX_NUMBERS: usize = 16;
 const FIRST_GUESS: Duration = Duration::from_millis(25);
 /// Bounds of the wait for a block.
 const SHORTEST_WAIT: Duration = Duration::from_millis(30);
-const LONGEST_WAIT: Duration = Duration::from_millis(600);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// It is twice as long after each that was asked in vain for a block, so many times.
+const MOST_DOUBLINGS: u32 = 3;
 
 #[derive(Debug)]
 struct Announcer {
@@ -122,10 +130,22 @@ struct Announcer {
 #[derive(Debug)]
 struct Announced {
     by: Vec<Announcer>,
+    /// The first announcement.
+    since: Instant,
     /// When the next one is asked.
     ask_at: Instant,
+    /// All were asked: it is remembered for what it says of the time that they take.
+    exhausted: bool,
     /// Whether that was put off since the block was asked for another way.
     put_off: bool,
+}
+
+impl Announced {
+    /// When a peer was asked.
+    fn asked(&self, peer: &PkiId) -> Option<Instant> {
+        let announcer = self.by.iter().find(|announcer| announcer.peer == *peer);
+        announcer.and_then(|announcer| announcer.asked)
+    }
 }
 
 /// What is to be done about an announced block.
@@ -160,7 +180,7 @@ pub(super) struct Tree {
     /// No attempt to join before.
     join_from: Option<Instant>,
     join_pause: Duration,
-    /// From a question to the block, lately at worst.
+    /// From a question or the first sign of a block to the block, lately at worst.
     answer_time: Duration,
     /// Who was asked for a place because it had a block sooner.
     tried: Option<PkiId>,
@@ -227,21 +247,21 @@ impl Tree {
         self.neighbours.contains(&peer)
     }
 
-    /// The first copy of a block came from a peer, unasked or asked for.
-    pub(super) fn came_first(&mut self, from: PkiId, number: u64, now: Instant) {
+    /// The first copy of a block came from a peer, unasked or asked for, `age` after the first sign of it.
+    pub(super) fn came_first(&mut self, from: PkiId, number: u64, age: Duration, now: Instant) {
         self.adopt(from);
         self.upstream = Some(from);
         self.join_pause = JOIN_PAUSE;
-        let announcers = self.announced.get(&number).map(|it| it.by.as_slice());
-        let asked = announcers
-            .unwrap_or_default()
-            .iter()
-            .find(|announcer| announcer.peer == from)
-            .and_then(|announcer| announcer.asked);
-        if let Some(asked) = asked {
-            let sample = now.saturating_duration_since(asked);
-            let smoothed = (self.answer_time * 7 + sample) / 8;
-            self.answer_time = smoothed.max(sample).min(LONGEST_WAIT);
+        let announced = self.announced.get(&number);
+        let asked = announced.and_then(|announced| announced.asked(&from));
+        let (sample, weight) = match asked {
+            Some(asked) => (now.saturating_duration_since(asked), 8),
+            // What comes soon after the first sign of it says little of how long others take.
+            None => (age, 64),
+        };
+        if !sample.is_zero() {
+            let smoothed = (self.answer_time * (weight - 1) + sample) / weight;
+            self.answer_time = smoothed.max(sample).min(LONGEST_WAIT / 2);
         }
     }
 
@@ -263,7 +283,8 @@ impl Tree {
         }
         let first = announcers.first()?;
         let lead = now.saturating_duration_since(first.since);
-        if lead < LEAD || self.try_from.is_some_and(|from| now < from) || avoid(&first.peer) {
+        let worth_it = lead >= LEAD && self.answer_time <= SLOW;
+        if !worth_it || self.try_from.is_some_and(|from| now < from) || avoid(&first.peer) {
             return None;
         }
         let pause = self.try_pause.clamp(JOIN_PAUSE, LONGEST_JOIN_PAUSE);
@@ -271,6 +292,12 @@ impl Tree {
         self.try_pause = pause * 2;
         self.tried = Some(first.peer);
         self.tried
+    }
+
+    /// Whether the newest block that was pushed came from this peer first: a copy of it that is superfluous was
+    /// overtaken by what came another way.
+    fn is_upstream(&self, peer: &PkiId) -> bool {
+        self.upstream.as_ref() == Some(peer)
     }
 
     /// No whole blocks unasked from a peer, nor to it.
@@ -301,16 +328,18 @@ impl Tree {
 
     /// A peer says that it has a block that is not here. `false`: there is no room to note that.
     pub(super) fn announced(&mut self, number: u64, by: PkiId, now: Instant) -> bool {
-        let wait = match self.upstream {
-            Some(_) => self.wait(),
-            None => Duration::ZERO,
-        };
+        let wait = self.patience();
         if self.announced.len() >= MAX_ANNOUNCED && !self.announced.contains_key(&number) {
-            return false;
+            match self.announced.last_entry() {
+                Some(last) if *last.key() > number => last.remove(),
+                _ => return false,
+            };
         }
         let announced = self.announced.entry(number).or_insert(Announced {
             by: Vec::new(),
+            since: now,
             ask_at: now + wait,
+            exhausted: false,
             put_off: false,
         });
         if announced.by.iter().any(|announcer| announcer.peer == by) {
@@ -318,6 +347,9 @@ impl Tree {
         }
         let room = announced.by.len() < MAX_ANNOUNCERS;
         if room {
+            if std::mem::take(&mut announced.exhausted) {
+                announced.ask_at = now;
+            }
             announced.by.push(Announcer {
                 peer: by,
                 since: now,
@@ -344,11 +376,10 @@ impl Tree {
         }
     }
 
-    /// Whether somebody was asked for a block and may still send it.
-    pub(super) fn awaits(&self, number: u64) -> bool {
-        self.announced
-            .get(&number)
-            .is_some_and(|announced| announced.by.iter().any(|it| it.asked.is_some()))
+    /// Whether a block may still come this way.
+    pub(super) fn awaits(&self, number: u64, now: Instant) -> bool {
+        let announced = self.announced.get(&number);
+        announced.is_some_and(|announced| now < announced.since + self.wait() * 3)
     }
 
     /// Whom to ask now. Those that `avoid` names are asked after all others. What was asked for another way is
@@ -375,8 +406,12 @@ impl Tree {
                 }
                 Need::Missing => {}
             }
-            let last = announced.by.iter().filter(|it| it.asked.is_some());
-            if let Some(last) = last.max_by_key(|it| it.asked) {
+            let asked = announced.by.iter().filter(|it| it.asked.is_some());
+            let in_vain = asked.clone().zip(1..=MOST_DOUBLINGS).last();
+            let doublings = in_vain.map_or(0, |(_, count)| count);
+            if let Some(last) = asked.max_by_key(|it| it.asked)
+                && !announced.exhausted
+            {
                 asks.silent.push(last.peer);
             }
             let mut rest: Vec<&mut Announcer> = announced
@@ -386,10 +421,12 @@ impl Tree {
                 .collect();
             rest.sort_by_key(|announcer| avoid(&announcer.peer));
             let Some(next) = rest.into_iter().next() else {
-                return false;
+                announced.exhausted = true;
+                announced.ask_at = announced.since + LONGEST_WAIT;
+                return now < announced.ask_at;
             };
             next.asked = Some(now);
-            announced.ask_at = now + wait;
+            announced.ask_at = now + (wait * 2u32.pow(doublings)).min(LONGEST_WAIT);
             asks.ask.entry(next.peer).or_default().push(*number);
             true
         });
@@ -400,6 +437,14 @@ impl Tree {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let asks = self.announced.values().map(|it| it.ask_at);
         asks.chain(self.join_at).min()
+    }
+
+    /// How long whatever shows that a block is there may overtake it.
+    pub(super) fn patience(&self) -> Duration {
+        match self.upstream {
+            Some(_) => self.wait(),
+            None => Duration::ZERO,
+        }
     }
 
     /// How long to wait for a block before another peer is asked.
@@ -532,7 +577,7 @@ impl<B: Payload> Channel<B> {
         number: u64,
         c: &mut ChannelContext<'_, '_, B>,
     ) {
-        if self.uses_tree_with(&from, c) {
+        if self.uses_tree_with(&from, c) && !self.tree.is_upstream(&from) {
             self.tree.unlink(&from);
             self.announce(from, number, c);
         }

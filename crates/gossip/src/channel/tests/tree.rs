@@ -168,6 +168,52 @@ fn the_wait_follows_the_time_that_answers_take() {
     assert_eq!(asked(&mut world), [(other.id(), vec![2])]);
 }
 
+/// On a narrow link announcements overtake the block by as long as it takes.
+#[test]
+fn the_wait_follows_the_time_by_which_announcements_are_ahead() {
+    let mut world = World::new();
+    let (one, other) = (world.tree_member("one"), world.tree_member("other"));
+    let asked_after = |world: &mut World, number: u64, ahead: Duration| {
+        announce(world, &other, &[number]);
+        let mut questions = 0;
+        for _ in 0..ahead.as_millis() {
+            world.pass(MILLISECOND);
+            questions += asked(world).len();
+        }
+        world.push(&one, number);
+        asked(world);
+        questions
+    };
+    world.push(&one, 1);
+    let mut number = 2;
+    for ahead in [45, 85, 160, 300, 580, 1100, 2100, 4000] {
+        assert_eq!(asked_after(&mut world, number, ahead * MILLISECOND), 0);
+        number += 1;
+    }
+    // Short times make it short again.
+    for _ in 0..60 {
+        asked_after(&mut world, number, MILLISECOND);
+        number += 1;
+    }
+    assert_eq!(asked_after(&mut world, number, 4000 * MILLISECOND), 1);
+}
+
+/// Whom we asked in vain at first is remembered for what it says of the time that blocks take.
+#[test]
+fn a_slow_answer_lengthens_the_wait() {
+    let mut world = World::new();
+    let (slow, other) = (world.tree_member("slow"), world.tree_member("other"));
+    announce(&mut world, &slow, &[1]);
+    world.pass(1000 * MILLISECOND);
+    world.push(&slow, 1);
+    asked(&mut world);
+    announce(&mut world, &other, &[2]);
+    world.pass(1999 * MILLISECOND);
+    assert!(asked(&mut world).is_empty());
+    world.pass(MILLISECOND);
+    assert_eq!(asked(&mut world), [(other.id(), vec![2])]);
+}
+
 #[test]
 fn who_sends_what_came_before_is_told_so_and_is_no_neighbour() {
     let mut world = World::new();
@@ -204,25 +250,27 @@ fn liars_are_passed_over_one_after_the_other() {
     let peers: Vec<Other> = (0..4)
         .map(|number| world.tree_member(&format!("peer{number}")))
         .collect();
+    let neighbour = world.tree_member("neighbour");
+    world.push(&neighbour, 1);
     for peer in &peers {
-        announce(&mut world, peer, &[1]);
+        announce(&mut world, peer, &[2]);
     }
-    for peer in &peers {
-        assert_eq!(asked(&mut world), [(peer.id(), vec![1])]);
-        world.pass(WAIT);
+    world.pass(WAIT);
+    for (peer, times) in peers.iter().zip([1, 2, 4, 8]) {
+        assert_eq!(asked(&mut world), [(peer.id(), vec![2])]);
+        world.pass(times * WAIT - MILLISECOND);
+        assert!(asked(&mut world).is_empty());
+        world.pass(MILLISECOND);
     }
     // Nobody is left; the block comes another way, or never.
-    assert!(asked(&mut world).is_empty());
-    world.pass(10 * WAIT);
     assert!(asked(&mut world).is_empty());
 
     // Who kept silent is asked last from now on.
     let honest = world.tree_member("honest");
-    world.push(&honest, 1);
-    announce(&mut world, &peers[0], &[2]);
-    announce(&mut world, &honest, &[2]);
+    announce(&mut world, &peers[0], &[3]);
+    announce(&mut world, &honest, &[3]);
     world.pass(WAIT);
-    assert_eq!(asked(&mut world), [(honest.id(), vec![2])]);
+    assert_eq!(asked(&mut world), [(honest.id(), vec![3])]);
 }
 
 #[test]
@@ -289,7 +337,7 @@ fn announcements_cost_no_more_than_they_may() {
         announce(&mut world, liar, &numbers);
         announce(&mut world, liar, &[u64::MAX, 2]);
     }
-    world.pass(Duration::from_secs(3));
+    world.pass(Duration::from_secs(9));
     // Fourteen blocks that would be taken, of eight peers each.
     let questions: usize = asked(&mut world).iter().map(|it| it.1.len()).sum();
     assert_eq!(questions, 14 * 8);

@@ -119,7 +119,7 @@ fn pushed(seconds_a_block: f64) -> f64 {
 
 #[test]
 fn large_blocks_come_about_once() {
-    for seconds_a_block in [0.2, 1.0] {
+    for seconds_a_block in [0.2, 0.5, 1.0] {
         let copies = pushed(seconds_a_block);
         assert!(copies < 1.3, "{copies} at {seconds_a_block} s");
     }

@@ -248,6 +248,9 @@ impl Tree {
     }
 
     /// The first copy of a block came from a peer, unasked or asked for, `age` after the first sign of it.
+    ///
+    /// A liar that announces blocks before they exist can lengthen the wait, to the bound at most, and until it is
+    /// avoided: its signs are forgotten then.
     pub(super) fn came_first(&mut self, from: PkiId, number: u64, age: Duration, now: Instant) {
         self.adopt(from);
         self.upstream = Some(from);
@@ -257,7 +260,7 @@ impl Tree {
         let (sample, weight) = match asked {
             Some(asked) => (now.saturating_duration_since(asked), 8),
             // What comes soon after the first sign of it says little of how long others take.
-            None => (age, 64),
+            None => (age, 16),
         };
         if !sample.is_zero() {
             let smoothed = (self.answer_time * (weight - 1) + sample) / weight;

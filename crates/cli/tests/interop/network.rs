@@ -293,18 +293,38 @@ impl Network {
     }
 
     fn join_orderer(&self, node: usize) {
-        let tls = self.ordering.user_tls("Admin");
         run(self
-            .fabric
-            .command("osnadmin")
-            .args(["channel", "join", "--channelID", CHANNEL, "--config-block"])
-            .arg(self.genesis())
+            .osnadmin(node, "join")
+            .arg("--config-block")
+            .arg(self.genesis()));
+    }
+
+    /// Waits until an ordering node has all blocks.
+    pub fn await_orderer(&self, node: usize) {
+        let height = format!("\"height\": {}\n", self.height);
+        eventually(&format!("orderer{node} has {} blocks", self.height), || {
+            let told = try_run(&mut self.osnadmin(node, "list"))?;
+            if told.contains(&height) {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        });
+    }
+
+    /// `osnadmin channel`, about the channel.
+    fn osnadmin(&self, node: usize, verb: &str) -> Command {
+        let tls = self.ordering.user_tls("Admin");
+        let mut command = self.fabric.command("osnadmin");
+        command
+            .args(["channel", verb, "--channelID", CHANNEL])
             .args(["-o", &loopback(self.orderer_ports[node].extra), "--ca-file"])
             .arg(tls.authority)
             .arg("--client-cert")
             .arg(tls.certificate)
             .arg("--client-key")
-            .arg(tls.key));
+            .arg(tls.key);
+        command
     }
 
     /// Where an ordering node listens.

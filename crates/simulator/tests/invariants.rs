@@ -191,7 +191,8 @@ fn narrow_links_overflow_and_catch_up_and_hold_up_nobody_else() {
         bulk,
     } = report.frames_dropped;
     assert!(bulk > 0, "the links are too wide");
-    assert_eq!((liveness, control), (0, 0));
+    assert!(control <= bulk / 100, "{control} of control, {bulk} blocks");
+    assert_eq!(liveness, 0);
     // So many have no narrow link at any time.
     let others = |report: &Report| {
         report

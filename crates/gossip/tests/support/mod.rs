@@ -7,6 +7,7 @@
     reason = "a test may panic"
 )]
 
+pub mod forgery;
 pub mod keys;
 pub mod network;
 pub mod recorded;
